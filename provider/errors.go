@@ -1,0 +1,69 @@
+package provider
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// OAuth's errors, RFC 6749 section 5.2. [TokenError] matches them by its code.
+var (
+	ErrInvalidRequest       = errors.New("invalid_request")
+	ErrInvalidClient        = errors.New("invalid_client")
+	ErrInvalidGrant         = errors.New("invalid_grant")
+	ErrInvalidScope         = errors.New("invalid_scope")
+	ErrUnauthorizedClient   = errors.New("unauthorized_client")
+	ErrUnsupportedGrantType = errors.New("unsupported_grant_type")
+)
+
+// A TokenError is an OAuth error answer. All its text has been searched for the
+// request's credentials, reduced to the characters RFC 6749 allows, and cut to
+// 256 bytes.
+type TokenError struct {
+	// Status is the HTTP status. It can be any, 200 and 500 too.
+	Status int
+	// Code is the error member, RFC 6749 section 5.2 or an extension.
+	Code string
+	// Description and URI are error_description and error_uri; empty if absent.
+	Description, URI string
+	// RetryAfter is what the server asked for; 0 if nothing.
+	RetryAfter time.Duration
+	// CorrelationID is the server's request id, for its operators; empty if it
+	// sent none.
+	CorrelationID string
+	// Hint says what else is known that may explain the refusal, for people:
+	// clocks that differ, for example.
+	Hint string
+}
+
+// Error implements error.
+func (e *TokenError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "authorization server answered %s (HTTP %d)", e.Code, e.Status)
+	if e.Description != "" {
+		fmt.Fprintf(&b, ": %s", e.Description)
+	}
+	if e.URI != "" {
+		fmt.Fprintf(&b, " (%s)", e.URI)
+	}
+	if e.RetryAfter > 0 {
+		fmt.Fprintf(&b, ", retry after %s", e.RetryAfter)
+	}
+	if e.CorrelationID != "" {
+		fmt.Fprintf(&b, ", request id %s", e.CorrelationID)
+	}
+	if e.Hint != "" {
+		fmt.Fprintf(&b, "; %s", e.Hint)
+	}
+	return b.String()
+}
+
+// Is reports whether target is the OAuth error of this code.
+func (e *TokenError) Is(target error) bool {
+	switch target {
+	case ErrInvalidRequest, ErrInvalidClient, ErrInvalidGrant, ErrInvalidScope, ErrUnauthorizedClient, ErrUnsupportedGrantType:
+		return target.Error() == e.Code
+	}
+	return false
+}
