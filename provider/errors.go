@@ -32,10 +32,12 @@ type TokenError struct {
 	// CorrelationID is the server's request id, for its operators; empty if it
 	// sent none.
 	CorrelationID string
-	// Hint says what else is known that may explain the refusal, for people:
-	// clocks that differ, for example.
-	Hint string
+	// Skew is the server's clock minus ours, to the second; 0 if it sent no Date.
+	Skew time.Duration
 }
+
+// notableSkew is the difference of clocks that may explain a refusal.
+const notableSkew = 30 * time.Second
 
 // Error implements error.
 func (e *TokenError) Error() string {
@@ -53,8 +55,9 @@ func (e *TokenError) Error() string {
 	if e.CorrelationID != "" {
 		fmt.Fprintf(&b, ", request id %s", e.CorrelationID)
 	}
-	if e.Hint != "" {
-		fmt.Fprintf(&b, "; %s", e.Hint)
+	if e.Skew.Abs() > notableSkew {
+		fmt.Fprintf(&b, "; the server's clock is %s ours by %s, which alone can make it refuse an assertion",
+			map[bool]string{true: "ahead of", false: "behind"}[e.Skew > 0], e.Skew.Abs())
 	}
 	return b.String()
 }

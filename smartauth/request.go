@@ -1,0 +1,120 @@
+package smartauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/redact"
+	"github.com/smartcred/smartcred/provider"
+)
+
+const (
+	grantClientCredentials = "client_credentials"
+	grantAuthorizationCode = "authorization_code"
+	grantRefreshToken      = "refresh_token"
+)
+
+// notableSkew is the difference of clocks that is reported.
+const notableSkew = 30 * time.Second
+
+// A tokenRequest is one request to the token endpoint, sent once for each
+// credential that is tried.
+type tokenRequest struct {
+	grant     string
+	scopes    []string   // asked for
+	form      url.Values // without the client's proof
+	sensitive [][]byte   // code, verifier, refresh token
+}
+
+// singleUse reports whether the request carries a grant that can be used up.
+func (r *tokenRequest) singleUse() bool { return r.grant != grantClientCredentials }
+
+// fetchFor returns the function that gets a token by client_credentials.
+func (c *Client) fetchFor(scopes []string, params url.Values) func(context.Context) (*Token, error) {
+	return func(ctx context.Context) (*Token, error) {
+		if hook := c.cfg.PreTokenRequest; hook != nil {
+			token, err := hook(ctx, TokenRequest{ClientID: c.cfg.ClientID, Server: c.cfg.BaseURL, Scopes: scopes, Params: cloneValues(params)})
+			if err != nil {
+				return nil, fmt.Errorf("smartauth: pre-token-request hook: %w", err)
+			}
+			if token != nil {
+				return token, nil
+			}
+		}
+		form := cloneValues(params)
+		form.Set("scope", strings.Join(scopes, " "))
+		return c.requestToken(ctx, &tokenRequest{grant: grantClientCredentials, scopes: scopes, form: form})
+	}
+}
+
+// requestToken makes a token request with whatever credential the provider has.
+func (c *Client) requestToken(ctx context.Context, r *tokenRequest) (token *Token, err error) {
+	err = c.run(ctx, func(ctx context.Context) error {
+		endpoint, algorithms, err := c.tokenEndpoint(ctx)
+		if err != nil {
+			return err
+		}
+		req := provider.Request{
+			ClientID: c.cfg.ClientID, Server: c.cfg.BaseURL, URL: endpoint, Issuer: c.cfg.Issuer,
+			Algorithms: algorithms, GrantType: r.grant,
+		}
+		return c.cfg.Provider.Authenticate(ctx, req, func(ctx context.Context, cred provider.Credential) error {
+			token = nil
+			if err := c.pin(ctx, endpoint, isSharedSecret(cred.Method)); err != nil {
+				return err
+			}
+			token, err = c.sendTokenRequest(ctx, endpoint, r, cred)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	if token == nil {
+		return nil, errors.New("smartauth: token request: the provider neither sent a request nor said why")
+	}
+	if missing := token.MissingScopes(r.scopes); len(missing) > 0 {
+		smartcred.Notify(ctx, c.cfg.Observer, smartcred.Event{
+			Kind: smartcred.EventScopeReduced, ClientID: c.cfg.ClientID, Server: c.cfg.BaseURL,
+			Detail: fmt.Sprintf("granted less than asked: %d of %d scopes are missing", len(missing), len(r.scopes)),
+		})
+	}
+	return token, nil
+}
+
+func isSharedSecret(m provider.Method) bool {
+	return m != provider.MethodNone && m != provider.MethodPrivateKeyJWT
+}
+
+// sendTokenRequest posts r once, with cred, and reads the answer.
+func (c *Client) sendTokenRequest(ctx context.Context, endpoint string, r *tokenRequest, cred provider.Credential) (*Token, error) {
+	form := cloneValues(c.cfg.TokenParams)
+	for name, values := range r.form {
+		form[name] = values
+	}
+	form.Set("grant_type", r.grant)
+	secrets := redact.New(append(cred.Sensitive(), r.sensitive...)...)
+
+	answer, err := c.post(ctx, "token request", endpoint, form, cred)
+	if err != nil {
+		if r.singleUse() && answer.sent {
+			return nil, fmt.Errorf("%w: %w", ErrGrantUncertain, err)
+		}
+		return nil, err
+	}
+	if answer.skew > notableSkew || answer.skew < -notableSkew {
+		smartcred.Notify(ctx, c.cfg.Observer, smartcred.Event{
+			Kind: smartcred.EventClockSkew, ClientID: c.cfg.ClientID, Server: c.cfg.BaseURL, JTI: cred.JTI, Skew: answer.skew,
+		})
+	}
+	token, err := answer.token(r.scopes, secrets)
+	if err != nil && r.singleUse() && !answer.refuses(err) {
+		return nil, fmt.Errorf("%w: %w", ErrGrantUncertain, err)
+	}
+	return token, err
+}
