@@ -2,7 +2,10 @@ package secretsource
 
 import (
 	"context"
+	"fmt"
 	"net/url"
+	"strings"
+	"sync"
 
 	"github.com/smartcred/smartcred"
 )
@@ -14,7 +17,7 @@ type OpenOptions struct {
 	Dir string
 	// FingerprintKey keys the versions of values whose backend gives them none
 	// (env, file), so that logs of several processes agree; 32 random bytes.
-	// nil: a key made for this process.
+	// nil: a key made for this process. At least 16 bytes.
 	FingerprintKey []byte
 	// InsecurePermissions accepts secret and key files that others can read.
 	InsecurePermissions bool
@@ -26,7 +29,88 @@ type OpenOptions struct {
 	Observer smartcred.Observer
 }
 
-// An Opener makes a Source from a URI whose scheme it was registered for. It
-// MUST refuse query options it does not know, and must not put userinfo or
-// query values into errors.
+// An Opener makes a Source from a URI whose scheme it was registered for; opts
+// is never nil. It MUST refuse query options it does not know ([CheckQuery]
+// does), MUST honour the fragment or refuse it ([Field] honours it), and must
+// not put userinfo or query values into errors.
 type Opener func(ctx context.Context, uri *url.URL, opts *OpenOptions) (Source, error)
+
+var registry = struct {
+	sync.RWMutex
+	openers map[string]Opener
+}{openers: map[string]Opener{"env": openEnv, "file": openFile}}
+
+// Register makes [Open] use open for URIs with that scheme. Packages of
+// backends call it from init. It panics if the scheme is not one (RFC 3986
+// section 3.1, lower case), if open is nil, and if the scheme is taken.
+func Register(scheme string, open Opener) {
+	if !isScheme(scheme) {
+		panic(fmt.Sprintf("secretsource: register %q: not a lower-case URI scheme", scheme))
+	}
+	if open == nil {
+		panic("secretsource: register " + scheme + ": nil Opener")
+	}
+	registry.Lock()
+	defer registry.Unlock()
+	if _, taken := registry.openers[scheme]; taken {
+		panic("secretsource: register " + scheme + ": registered already")
+	}
+	registry.openers[scheme] = open
+}
+
+// Open makes a Source from a URI: env:NAME, file:///path, file:path, and those
+// of the backends that the program imports. A fragment names a field of a JSON
+// object: file:///etc/app/secret.json#client_secret.
+//
+// Errors of a URI that can't be opened are [smartcred.ErrInvalidConfig] and do
+// not hold it: it may be a secret that was put in the wrong place.
+//
+// The Source does not cache; wrap it with [NewCache]. Whoever opened it closes
+// it, where it is an [io.Closer].
+func Open(ctx context.Context, uri string, opts *OpenOptions) (Source, error) {
+	src, err := open(ctx, uri, opts)
+	if err != nil {
+		return nil, fmt.Errorf("secretsource: open: %w", err)
+	}
+	return src, nil
+}
+
+func open(ctx context.Context, uri string, opts *OpenOptions) (Source, error) {
+	if opts == nil {
+		opts = &OpenOptions{}
+	}
+	if n := len(opts.FingerprintKey); n > 0 && n < minFingerprintKey {
+		return nil, &smartcred.ConfigError{Option: "FingerprintKey", Problem: fmt.Sprintf("has %d bytes: at least %d are needed", n, minFingerprintKey)}
+	}
+	scheme, _, found := strings.Cut(uri, ":")
+	scheme = strings.ToLower(scheme)
+	if !found || !isScheme(scheme) {
+		return nil, noURI()
+	}
+	registry.RLock()
+	opener := registry.openers[scheme]
+	registry.RUnlock()
+	if opener == nil {
+		return nil, unknownScheme(scheme)
+	}
+	u, err := url.Parse(uri) // its errors quote the URI
+	if err != nil {
+		return nil, &smartcred.ConfigError{Option: scheme, Problem: "not a valid URI: special characters are written percent-encoded"}
+	}
+	if u.Fragment == "" && strings.HasSuffix(uri, "#") {
+		return nil, &smartcred.ConfigError{Option: scheme, Problem: "the URI ends in # without the name of a field"}
+	}
+	src, err := opener(ctx, u, opts)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", scheme, err)
+	}
+	return src, nil
+}
+
+// isScheme reports whether s is a URI scheme in lower case.
+func isScheme(s string) bool {
+	if s == "" || s[0] < 'a' || 'z' < s[0] {
+		return false
+	}
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789+-.") == ""
+}

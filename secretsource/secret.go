@@ -28,6 +28,10 @@ type Secret struct {
 	Expires time.Time
 
 	value func() []byte
+	// version makes Version out of a value, where the backend has no versions
+	// of its own; Field applies it to the field. It captures the key, so that
+	// the key does not print either.
+	version func(value []byte) string
 }
 
 // New returns a Secret that holds a copy of value.
