@@ -70,3 +70,18 @@ func (e *TokenError) Is(target error) bool {
 	}
 	return false
 }
+
+// A CredentialError says that there was no credential to send: a secret source
+// or a signer failed, and the server was not asked.
+type CredentialError struct {
+	// Op is what was being done: "look up client secret", "sign assertion".
+	Op string
+	// Err is the source's or signer's error.
+	Err error
+}
+
+// Error implements error.
+func (e *CredentialError) Error() string { return "provider: " + e.Op + ": " + e.Err.Error() }
+
+// Unwrap returns the source's or signer's error.
+func (e *CredentialError) Unwrap() error { return e.Err }

@@ -147,9 +147,9 @@ func lookup(ctx context.Context, secrets *secretsource.Cache) (secretsource.Secr
 	secret, err := secrets.Lookup(ctx, secretsource.Current)
 	switch {
 	case err != nil:
-		return secretsource.Secret{}, fmt.Errorf("provider: look up client secret: %w", err)
+		return secretsource.Secret{}, &CredentialError{Op: "look up client secret", Err: err}
 	case len(secret.Reveal()) == 0:
-		return secretsource.Secret{}, fmt.Errorf("provider: look up client secret: the source's value is empty: %w", smartcred.ErrNotFound)
+		return secretsource.Secret{}, &CredentialError{Op: "look up client secret", Err: fmt.Errorf("the source's value is empty: %w", smartcred.ErrNotFound)}
 	}
 	return secret, nil
 }
