@@ -86,6 +86,27 @@ func (a Assertion) Sign(ctx context.Context, s Signer, key Key) (assertion, jti 
 	return assertion, claims.ID, nil
 }
 
+// Check reports what [Assertion.Sign] would refuse of a, whatever the key.
+func (a Assertion) Check() error {
+	if err := a.checkHeader(); err != nil {
+		return err
+	}
+	_, err := a.claims()
+	return err
+}
+
+func (a Assertion) checkHeader() error {
+	for _, reserved := range [...]string{"alg", "typ", "kid", "jku", "crit"} {
+		if _, ok := a.Header[reserved]; ok {
+			return &smartcred.ConfigError{Option: "header", Problem: "alg, typ, kid, jku and crit can't be added to the header"}
+		}
+	}
+	if a.JKU != "" && !isPublishable(a.JKU) {
+		return &smartcred.ConfigError{Option: "jwks_url", Problem: "is not an absolute https URL without user and fragment"}
+	}
+	return nil
+}
+
 func (a Assertion) header(key Key) (map[string]any, error) {
 	if err := checkKey(key); err != nil {
 		return nil, err
@@ -93,20 +114,15 @@ func (a Assertion) header(key Key) (map[string]any, error) {
 	if key.ID == "" {
 		return nil, &smartcred.ConfigError{Option: "key_id", Problem: "the key has no kid, which every assertion names"}
 	}
+	if err := a.checkHeader(); err != nil {
+		return nil, err
+	}
 	header := make(map[string]any, 4+len(a.Header))
 	maps.Copy(header, a.Header)
-	for _, reserved := range [...]string{"alg", "typ", "kid", "jku", "crit"} {
-		if _, ok := header[reserved]; ok {
-			return nil, &smartcred.ConfigError{Option: "header", Problem: "alg, typ, kid, jku and crit can't be added to the header"}
-		}
-	}
 	header["alg"] = string(key.Algorithm)
 	header["typ"] = "JWT"
 	header["kid"] = key.ID
 	if a.JKU != "" {
-		if !isPublishable(a.JKU) {
-			return nil, &smartcred.ConfigError{Option: "jwks_url", Problem: "is not an absolute https URL without user and fragment"}
-		}
 		header["jku"] = a.JKU
 	}
 	return header, nil
