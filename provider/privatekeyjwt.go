@@ -84,7 +84,7 @@ func NewPrivateKeyJWT(s signer.Signer, opts *PrivateKeyJWTOptions) (*PrivateKeyJ
 		}
 	}
 	p.keys = keys
-	// A preview with a stand-in says now what every request would say later.
+	// With stand-ins for what a request brings, so that a wrong option is said now.
 	if err := p.assertion("client", "https://localhost").Check(); err != nil {
 		return nil, fmt.Errorf("provider: new private_key_jwt: %w", err)
 	}

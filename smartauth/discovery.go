@@ -171,7 +171,7 @@ func (c *Client) tokenEndpoint(ctx context.Context) (endpoint string, algorithms
 	if err := c.allow("token_endpoint", doc.TokenEndpoint); err != nil {
 		return "", nil, err
 	}
-	return doc.TokenEndpoint, doc.TokenEndpointAuthSigningAlgValuesSupported, nil
+	return doc.TokenEndpoint, doc.TokenEndpointAuthSigningAlgorithms, nil
 }
 
 // allow refuses discovered endpoints that nothing may be sent to.
