@@ -47,9 +47,13 @@ func (s *Server) refusal(e *oauthError) *answer {
 }
 
 func errorJSON(code, description string) []byte {
+	return rawErrorJSON(code, descriptive(description))
+}
+
+func rawErrorJSON(code, description string) []byte {
 	body := map[string]string{"error": code}
 	if description != "" {
-		body["error_description"] = descriptive(description)
+		body["error_description"] = description
 	}
 	raw, _ := json.Marshal(body) // strings always marshal
 	return raw

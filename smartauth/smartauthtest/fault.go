@@ -205,7 +205,7 @@ func (f *Fault) answer(x *exchange) *answer {
 		ans.body = fmt.Appendf(nil, "<html><body><h1>Error</h1><pre>%s</pre></body></html>\n", echoed)
 	case code != "" && f.Body == "":
 		contentType = "application/json"
-		ans.body = errorJSON(code, description)
+		ans.body = rawErrorJSON(code, description)
 		ans.status = http.StatusBadRequest
 		if code == "invalid_client" {
 			ans.status = http.StatusUnauthorized

@@ -1,0 +1,126 @@
+package smartauthtest_test
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/smartcred/smartcred/smartauth/smartauthtest"
+)
+
+// A jwksHost serves a client's JWK Set in memory.
+type jwksHost struct {
+	mu      sync.Mutex
+	body    string
+	status  int
+	headers http.Header
+	fetches int
+}
+
+func (h *jwksHost) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fetches++
+	for name, values := range h.headers {
+		w.Header()[name] = values
+	}
+	if h.status != 0 {
+		w.WriteHeader(h.status)
+	}
+	io.WriteString(w, h.body)
+}
+
+func TestJWKSURL(t *testing.T) {
+	const maxAge = 15 * time.Minute
+	for _, refetch := range []bool{false, true} {
+		t.Run("refetch "+strconv.FormatBool(refetch), func(t *testing.T) {
+			clock := newClock()
+			host := &jwksHost{body: jwks(jwk(ecKey(), "k1")), headers: http.Header{"Cache-Control": {"public, max-age=900"}}}
+			srv := newTokenServer(t, &smartauthtest.Options{
+				Clock: clock.Now, RefetchUnknownKey: refetch,
+				HTTPClient: &http.Client{Transport: smartauthtest.HandlerTransport(host)},
+			})
+			srv.AddClient(smartauthtest.Client{ID: "jwt", JWKSURL: "https://app.example.org/jwks.json"})
+			send := func(kid string) *response {
+				return post(t, srv, srv.TokenURL, assertionForm(assertion(srv.TokenURL, clock.Now(), object{"kid": kid}, nil)), nil)
+			}
+			wantToken(t, send("k1"))
+			host.body = jwks(jwk(ecKey(), "k2"))
+			wantToken(t, send("k1"))
+			if host.fetches != 1 {
+				t.Fatalf("%d fetches, want 1", host.fetches)
+			}
+			if refetch {
+				wantToken(t, send("k2"))
+				wantError(t, srv, send("k1"), 401, "invalid_client", "kid")
+				return
+			}
+			clock.advance(maxAge - time.Second)
+			wantError(t, srv, send("k2"), 401, "invalid_client", "kid")
+			clock.advance(time.Second)
+			wantToken(t, send("k2"))
+			wantError(t, srv, send("k1"), 401, "invalid_client", "kid")
+			if host.fetches != 2 {
+				t.Errorf("%d fetches, want 2", host.fetches)
+			}
+			srv.SetJWKS("jwt", nil)
+			wantToken(t, send("k2"))
+			if host.fetches != 3 {
+				t.Errorf("%d fetches after SetJWKS(nil), want 3", host.fetches)
+			}
+		})
+	}
+}
+
+func TestJWKSURLCaching(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		headers http.Header
+		fetches int // for two requests one second apart
+	}{
+		{"none", nil, 2},
+		{"max-age", http.Header{"Cache-Control": {"max-age=60"}}, 1},
+		{"quoted, second line", http.Header{"Cache-Control": {"public", `Max-Age="60"`}}, 1},
+		{"no-store", http.Header{"Cache-Control": {"max-age=60, no-store"}}, 2},
+		{"no-cache", http.Header{"Cache-Control": {"no-cache, max-age=60"}}, 2},
+		{"malformed", http.Header{"Cache-Control": {"max-age=soon"}}, 2},
+		{"old", http.Header{"Cache-Control": {"max-age=60"}, "Age": {"59"}}, 2},
+		{"negative", http.Header{"Cache-Control": {"max-age=-1"}}, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			clock := newClock()
+			host := &jwksHost{body: jwks(jwk(ecKey(), "k1")), headers: test.headers}
+			srv := newTokenServer(t, &smartauthtest.Options{Clock: clock.Now, HTTPClient: &http.Client{Transport: smartauthtest.HandlerTransport(host)}})
+			srv.AddClient(smartauthtest.Client{ID: "jwt", JWKSURL: "https://app.example.org/jwks.json"})
+			for range 2 {
+				wantToken(t, post(t, srv, srv.TokenURL, assertionForm(assertion(srv.TokenURL, clock.Now(), nil, nil)), nil))
+				clock.advance(time.Second)
+			}
+			if host.fetches != test.fetches {
+				t.Errorf("%d fetches, want %d", host.fetches, test.fetches)
+			}
+		})
+	}
+}
+
+func TestJWKSURLFailures(t *testing.T) {
+	clock := newClock()
+	host := &jwksHost{headers: http.Header{"Cache-Control": {"max-age=60"}}}
+	srv := newTokenServer(t, &smartauthtest.Options{Clock: clock.Now, HTTPClient: &http.Client{Transport: smartauthtest.HandlerTransport(host)}})
+	srv.AddClient(smartauthtest.Client{ID: "jwt", JWKSURL: "https://app.example.org/jwks.json"})
+	send := func() *response {
+		return post(t, srv, srv.TokenURL, assertionForm(assertion(srv.TokenURL, clock.Now(), nil, nil)), nil)
+	}
+	host.status = 503
+	wantError(t, srv, send(), 401, "invalid_client", "status 503")
+	host.status, host.body = 200, "<html>"
+	wantError(t, srv, send(), 401, "invalid_client", "malformed")
+	host.body = jwks(jwk(ecKey(), "k1"))
+	wantToken(t, send())
+	host.status = 503
+	clock.advance(time.Minute)
+	wantError(t, srv, send(), 401, "invalid_client", "status 503") // nothing stale
+}
