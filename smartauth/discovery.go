@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -139,20 +138,6 @@ func (c *Client) fetchDiscovery(ctx context.Context, last *discovered) (doc *Con
 		return nil, "", serverError(op, resp, err)
 	}
 	return doc, resp.Header.Get("ETag"), nil
-}
-
-// serverError is a [ServerError] of resp, which may be nil.
-func serverError(op string, resp *http.Response, err error) *ServerError {
-	e := &ServerError{Op: "smartauth: " + op, Err: err}
-	if resp == nil {
-		return e
-	}
-	e.Status = resp.StatusCode
-	e.RetryAfter = retryAfter(resp.Header)
-	if mediaType, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err == nil && len(mediaType) <= 64 {
-		e.ContentType = mediaType
-	}
-	return e
 }
 
 // tokenEndpoint returns the URL to post token requests to, and the signing

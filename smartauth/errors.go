@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
+	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -52,7 +55,7 @@ type ServerError struct {
 	Op string
 	// Status is the HTTP status; 0 if there was no answer.
 	Status int
-	// ContentType is the answer's media type; empty if unknown.
+	// ContentType is the answer's media type, where it is a common one.
 	ContentType string
 	// RetryAfter is what the server asked for; 0 if nothing.
 	RetryAfter time.Duration
@@ -86,6 +89,33 @@ func (e *ServerError) Error() string {
 
 // Unwrap returns the cause.
 func (e *ServerError) Unwrap() error { return e.Err }
+
+// serverError is a [ServerError] of resp, which may be nil.
+func serverError(op string, resp *http.Response, err error) *ServerError {
+	e := &ServerError{Op: "smartauth: " + op, Err: err}
+	if resp == nil {
+		return e
+	}
+	e.Status = resp.StatusCode
+	e.RetryAfter = retryAfter(resp.Header)
+	e.ContentType = knownMediaType(resp.Header.Get("Content-Type"))
+	return e
+}
+
+// knownMediaTypes are those a ServerError names. The header is text of the
+// server's, and could hold what the request had in it.
+var knownMediaTypes = []string{
+	"application/json", "application/fhir+json", "application/problem+json", "application/xml",
+	"application/fhir+xml", "text/html", "text/plain", "text/xml",
+}
+
+func knownMediaType(header string) string {
+	mediaType, _, err := mime.ParseMediaType(header)
+	if err != nil || !slices.Contains(knownMediaTypes, mediaType) {
+		return ""
+	}
+	return mediaType
+}
 
 var errNotHTTP = errors.New("the connection broke, or what came back is no HTTP")
 
