@@ -126,7 +126,7 @@ func (a *answer) refuses(err error) bool {
 func statusProblem(status int) error {
 	switch {
 	case status >= 300 && status < 400:
-		return errors.New("a redirect, which a credential does not follow; is the token endpoint right?")
+		return errors.New("a redirect, which a credential does not follow; is the endpoint right?")
 	case status == http.StatusTooManyRequests:
 		return errors.New("too many requests")
 	default:

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/smartcred/smartcred"
 )
@@ -17,7 +18,8 @@ type Client struct {
 	cfg       *Config
 	http      *http.Client
 	discovery discovery
-	own       TokenSource // for cfg.Scopes, the usual case
+	own       TokenSource            // for cfg.Scopes, the usual case
+	idKeys    atomic.Pointer[idKeys] // nil until an id token is expected
 
 	mu         sync.Mutex
 	closed     bool

@@ -42,6 +42,7 @@ type Token struct {
 	lifetime   time.Duration
 	stated     bool // expires_in was there and could be read
 	violations []Violation
+	identity   *Identity // of a validated id token
 	secret     func() *tokenSecret
 }
 
