@@ -105,7 +105,9 @@ type hunt struct {
 	*needles
 	found []bool // by byte of the text
 	any   bool
-	seen  map[uint64]bool // views looked at: many texts have nothing to unescape
+	seen  map[uint64]bool // views looked at: many texts have little to unescape
+
+	once, outer, inner, innermost view // memory of the views
 }
 
 var seed = maphash.MakeSeed()
@@ -113,36 +115,38 @@ var seed = maphash.MakeSeed()
 // run looks at the text in every reading under which a credential may stand in it.
 func (h *hunt) run(text []byte) {
 	raw := view{b: text}
-	once := raw.unescape(percent, json, html)
-	for _, v := range []view{
-		raw,
-		raw.unescape(percent), raw.unescape(percent, plus), // other escapes may be the value's own
-		raw.unescape(json), raw.unescape(html),
-		once, raw.unescape(percent, plus, json, html),
-		once.unescape(percent, json, html), once.unescape(percent, plus, json, html),
-		raw.unescape(lines), once.unescape(lines),
+	h.lookAround(raw)
+	for _, kinds := range [][]escape{
+		{percent}, {percent, plus}, {json}, {html}, // one by one: what looks like another kind may be the value's own
+		{percent, plus, json, html}, {lines},
 	} {
-		if h.look(v) {
-			for offset := range 4 {
-				h.lookInside(v.base64(offset, h.shortestRun))
-			}
+		h.lookAround(raw.unescape(&h.outer, kinds...))
+	}
+	once := raw.unescape(&h.once, percent, json, html)
+	h.lookAround(once)
+	for _, kinds := range [][]escape{{percent, json, html}, {percent, plus, json, html}, {lines}} {
+		h.lookAround(once.unescape(&h.outer, kinds...))
+	}
+}
+
+// lookAround looks at v and at what was base64-encoded in it; Basic's id and
+// secret are form-encoded first.
+func (h *hunt) lookAround(v view) {
+	if !h.look(v) {
+		return
+	}
+	for offset := range 4 {
+		if decoded := v.base64(&h.inner, offset, h.shortestRun); h.look(decoded) {
+			h.look(decoded.unescape(&h.innermost, percent))
+			h.look(decoded.unescape(&h.innermost, percent, plus))
 		}
 	}
 }
 
-// lookInside looks at what was base64-encoded: Basic's id and secret are
-// form-encoded first.
-func (h *hunt) lookInside(v view) {
-	if len(v.b) > 0 && h.look(v) {
-		h.look(v.unescape(percent))
-		h.look(v.unescape(percent, plus))
-	}
-}
-
-// look marks what it finds in v. It reports false if it has seen v before.
+// look marks what it finds in v. It reports false if v is empty or was seen before.
 func (h *hunt) look(v view) bool {
 	sum := maphash.Bytes(seed, v.b)
-	if h.seen[sum] {
+	if len(v.b) == 0 || h.seen[sum] {
 		return false
 	}
 	h.seen[sum] = true

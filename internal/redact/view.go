@@ -23,20 +23,36 @@ func (v view) span(i, j int) (from, to int) {
 	return int(v.from[i]), int(v.to[j-1])
 }
 
-// An escape reads the escape sequence that b starts with. It returns how long
-// that is, 0 if it is none, and dst with what it stands for appended.
-type escape func(dst, b []byte) (out []byte, length int)
+// An escape is a kind of escape sequences.
+type escape struct {
+	starts string // the bytes that one can start with
+	// read reads the sequence that b starts with. It returns how long that is, 0
+	// if it is none, and dst with what it stands for appended.
+	read func(dst, b []byte) (out []byte, length int)
+}
 
 // unescape returns the view with the escape sequences of each kind replaced,
-// once: what they stand for is not read again.
-func (v view) unescape(kinds ...escape) view {
-	out := makeView(len(v.b))
+// once: what they stand for is not read again. The result is kept in memory,
+// which the next use of that memory overwrites; it is empty if there is none.
+func (v view) unescape(memory *view, kinds ...escape) view {
+	var starts [256]bool
+	present := false
+	for _, kind := range kinds {
+		for _, c := range []byte(kind.starts) {
+			starts[c] = true
+			present = present || bytes.IndexByte(v.b, c) >= 0
+		}
+	}
+	if !present {
+		return view{}
+	}
+	out := memory.empty(len(v.b))
 next:
 	for i := 0; i < len(v.b); {
-		if triggers[v.b[i]] {
+		if starts[v.b[i]] {
 			for _, kind := range kinds {
 				var n int
-				if out.b, n = kind(out.b, v.b[i:]); n > 0 {
+				if out.b, n = kind.read(out.b, v.b[i:]); n > 0 {
 					out.place(v, i, i+n)
 					i += n
 					continue next
@@ -47,14 +63,16 @@ next:
 		out.place(v, i, i+1)
 		i++
 	}
+	*memory = out
 	return out
 }
 
 // base64 returns what the runs of base64 characters in the view stand for, each
 // read from its offset-th character on. A zero byte is between two runs. Runs
-// that are too short for a needle are left out.
-func (v view) base64(offset, shortest int) view {
-	var out view
+// that are too short for a needle are left out. The result is kept in memory as
+// that of unescape is.
+func (v view) base64(memory *view, offset, shortest int) view {
+	out := memory.empty(0)
 	for i := 0; i < len(v.b); {
 		if sextet[v.b[i]] < 0 {
 			i++
@@ -67,15 +85,13 @@ func (v view) base64(offset, shortest int) view {
 		if i-start-offset < shortest {
 			continue
 		}
-		if out.b == nil {
-			out = makeView((len(v.b)-start)*3/4 + 1)
-		}
 		out.b = append(out.b, 0)
 		out.place(v, start, start+1)
 		for j := start + offset; j < i; j += 4 {
 			out.quantum(v, j, min(j+4, i))
 		}
 	}
+	*memory = out
 	return out
 }
 
@@ -94,26 +110,22 @@ func (out *view) quantum(v view, i, j int) {
 	}
 }
 
-func makeView(size int) view {
-	return view{b: make([]byte, 0, size), from: make([]int32, 0, size), to: make([]int32, 0, size)}
+// empty returns an empty view in the memory of v, with room for size bytes.
+func (v view) empty(size int) view {
+	if cap(v.b) < size {
+		return view{b: make([]byte, 0, size), from: make([]int32, 0, size), to: make([]int32, 0, size)}
+	}
+	return view{b: v.b[:0], from: v.from[:0], to: v.to[:0]}
 }
 
 // place notes that the bytes last appended stand for v.b[i:j].
 func (out *view) place(v view, i, j int) {
 	from, to := v.span(i, j)
-	for len(out.from) < len(out.b) {
+	for len(out.from) < len(out.b) { // none, one, or the bytes of one character
 		out.from = append(out.from, int32(from))
 		out.to = append(out.to, int32(to))
 	}
 }
-
-// triggers are the bytes that an escape sequence can start with.
-var triggers = func() (t [256]bool) {
-	for _, c := range []byte("%+\\& \t\r\n") {
-		t[c] = true
-	}
-	return t
-}()
 
 // sextet is the value of a base64 character of either alphabet; -1 for others.
 var sextet = func() (t [256]int8) {
@@ -127,8 +139,17 @@ var sextet = func() (t [256]int8) {
 	return t
 }()
 
-// percent is RFC 3986 section 2.1.
-func percent(dst, b []byte) ([]byte, int) {
+// The kinds of escape sequences. White space counts as
+// one: a long value may have been broken over lines.
+var (
+	percent = escape{"%", readPercent}    // RFC 3986 section 2.1
+	plus    = escape{"+", readPlus}       // the space of application/x-www-form-urlencoded
+	json    = escape{"\\", readJSON}      // RFC 8259 section 7, and \xHH of its relatives
+	html    = escape{"&", readHTML}       // numeric character references, and names of HTML's own characters
+	lines   = escape{" \t\r\n", readLine} // white space stands for nothing
+)
+
+func readPercent(dst, b []byte) ([]byte, int) {
 	if b[0] != '%' {
 		return dst, 0
 	}
@@ -139,16 +160,14 @@ func percent(dst, b []byte) ([]byte, int) {
 	return append(dst, byte(c)), 3
 }
 
-// plus is the space of application/x-www-form-urlencoded.
-func plus(dst, b []byte) ([]byte, int) {
+func readPlus(dst, b []byte) ([]byte, int) {
 	if b[0] != '+' {
 		return dst, 0
 	}
 	return append(dst, ' '), 1
 }
 
-// json is RFC 8259 section 7, and \xHH of its relatives.
-func json(dst, b []byte) ([]byte, int) {
+func readJSON(dst, b []byte) ([]byte, int) {
 	if b[0] != '\\' || len(b) < 2 {
 		return dst, 0
 	}
@@ -178,8 +197,7 @@ func json(dst, b []byte) ([]byte, int) {
 	return dst, 0
 }
 
-// html is a numeric character reference or one of the names for HTML's own characters.
-func html(dst, b []byte) ([]byte, int) {
+func readHTML(dst, b []byte) ([]byte, int) {
 	const longest = len("&#x0010FFFF;")
 	end := bytes.IndexByte(b[:min(len(b), longest)], ';')
 	if b[0] != '&' || end < 3 {
@@ -205,8 +223,7 @@ func html(dst, b []byte) ([]byte, int) {
 
 var htmlNames = map[string]byte{"amp": '&', "lt": '<', "gt": '>', "quot": '"', "apos": '\'', "sol": '/', "plus": '+', "equals": '='}
 
-// lines drops white space: a long value may have been broken over lines.
-func lines(dst, b []byte) ([]byte, int) {
+func readLine(dst, b []byte) ([]byte, int) {
 	if isLineSpace(rune(b[0])) {
 		return dst, 1
 	}
