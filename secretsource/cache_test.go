@@ -427,6 +427,57 @@ func TestCacheDeniedIsToldAgainAfterItWorked(t *testing.T) {
 	})
 }
 
+func TestCacheDeniedIsToldAgainAfterAnotherAnswer(t *testing.T) {
+	inBubble(t, CacheOptions{}, func(t *testing.T, c *Cache, b *backend, e *events) {
+		for _, err := range []error{smartcred.ErrDenied, smartcred.ErrNotFound, smartcred.ErrDenied} {
+			b.set(func() { b.err = err })
+			expect(t, c, Previous, "", err)
+			time.Sleep(time.Minute)
+		}
+		wantKinds(t, e, smartcred.EventBackendDenied, smartcred.EventBackendDenied)
+	})
+}
+
+func TestCachePausesBeginAnewAfterAnAnswer(t *testing.T) {
+	inBubble(t, CacheOptions{}, func(t *testing.T, c *Cache, b *backend, _ *events) {
+		b.set(func() { b.err = smartcred.ErrUnavailable })
+		for range 5 {
+			expect(t, c, Current, "", smartcred.ErrUnavailable)
+			time.Sleep(backoffMax)
+		}
+		b.set(func() { b.err = smartcred.ErrNotFound })
+		expect(t, c, Current, "", smartcred.ErrNotFound)
+		time.Sleep(errorTTL)
+		b.set(func() { b.err = smartcred.ErrUnavailable })
+		expect(t, c, Current, "", smartcred.ErrUnavailable)
+		wantLooks(t, b, Current, 7)
+		time.Sleep(backoffFirst)
+		expect(t, c, Current, "", smartcred.ErrUnavailable)
+		wantLooks(t, b, Current, 8)
+	})
+}
+
+// A caller may find the end of its look-up and Close at the same moment.
+func TestCacheLookupThatLandsAfterClose(t *testing.T) {
+	for name, err := range map[string]error{"value": nil, "denied": smartcred.ErrDenied, "cancelled": context.Canceled} {
+		t.Run(name, func(t *testing.T) {
+			e := &events{}
+			c := NewCache(newBackend("one"), &CacheOptions{Observer: e})
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			f := &flight{secret: New([]byte("one"), ""), err: err}
+			event := c.land(Current, f)
+			if !errors.Is(f.err, smartcred.ErrClosed) || !errors.Is(f.served.err, smartcred.ErrClosed) || !f.secret.IsZero() {
+				t.Errorf("flight %v, served %v; want ErrClosed", f.err, f.served.err)
+			}
+			if event.Kind != "" || c.slots[Current].answer.Load() != nil {
+				t.Error("it was kept or told")
+			}
+		})
+	}
+}
+
 func TestCacheNoPreviousIsKeptForTTL(t *testing.T) {
 	inBubble(t, CacheOptions{}, func(t *testing.T, c *Cache, b *backend, _ *events) {
 		expect(t, c, Previous, "", smartcred.ErrNotFound)
@@ -446,6 +497,9 @@ func TestCacheForget(t *testing.T) {
 		expect(t, c, Previous, "zero", nil)
 		c.Forget(Previous)
 		c.Forget(Stage(9))
+		if c.Status(Stage(9)) != (CacheStatus{}) {
+			t.Error("an unknown stage has a status")
+		}
 		if !c.slots[Previous].last.IsZero() || c.Status(Previous).Version != "" {
 			t.Error("previous is still in memory")
 		}

@@ -117,11 +117,8 @@ func text(raw json.RawMessage) ([]byte, error) {
 	if raw == nil {
 		return nil, smartcred.ErrNotFound
 	}
-	if raw[0] != '"' {
-		return nil, errNoString
-	}
 	var s string
-	if err := json.Unmarshal(raw, &s); err != nil {
+	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil { // null would do for Unmarshal
 		return nil, errNoString
 	}
 	// The decoder puts U+FFFD in the place of half a surrogate pair.
