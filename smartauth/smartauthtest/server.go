@@ -76,7 +76,7 @@ func Start(opts *Options) (*Server, error) {
 	if o.TLS {
 		scheme = "https"
 	}
-	s := newServer(o, scheme+"://"+listener.Addr().String(), base.Path)
+	s := newServer(o, scheme+"://"+listener.Addr().String(), base.EscapedPath())
 	s.http = &httptest.Server{
 		Listener: listener,
 		Config:   &http.Server{Handler: s.Handler(), ErrorLog: log.New(io.Discard, "", 0)},
