@@ -87,6 +87,11 @@ type loadedFile struct {
 	leftOut []leftOutKey
 }
 
+// A missingError is a file that is not there.
+type missingError struct{ error }
+
+func (e missingError) Unwrap() error { return e.error }
+
 type fileKey struct {
 	localKey
 	file int
@@ -204,7 +209,7 @@ func (f *FileSigner) load(ctx context.Context, twice bool) (*loadedFiles, error)
 		return nil, ctx.Err()
 	}
 	loaded, err := f.loadOnce(ctx)
-	if twice && (errors.Is(err, smartcred.ErrNotFound) || errors.As(err, new(malformedError))) {
+	if twice && (errors.As(err, new(missingError)) || errors.As(err, new(malformedError))) {
 		again := time.NewTimer(secondLook)
 		defer again.Stop()
 		select {
@@ -217,7 +222,9 @@ func (f *FileSigner) load(ctx context.Context, twice bool) (*loadedFiles, error)
 	if f.closed.Load() {
 		return nil, smartcred.ErrClosed
 	}
-	f.loaded.Store(loaded) // nil after an error: nothing signs with what is gone
+	if err == nil || ctx.Err() == nil && !errors.Is(err, smartcred.ErrUnavailable) {
+		f.loaded.Store(loaded) // nil after an answer: nothing keeps what is gone
+	}
 	return loaded, err
 }
 
@@ -240,7 +247,7 @@ func (f *FileSigner) loadOnce(ctx context.Context) (*loadedFiles, error) {
 			f.reportMembers(ctx, f.path+suffix, file)
 		case i == currentFile || ctx.Err() != nil:
 			return nil, err
-		case errors.Is(err, smartcred.ErrNotFound):
+		case errors.As(err, new(missingError)):
 			f.report(ctx, f.path+suffix, "", nil)
 		default:
 			f.report(ctx, f.path+suffix, "", err)
@@ -287,10 +294,12 @@ func (f *FileSigner) read(ctx context.Context, path string, before *loadedFiles)
 	data, err := securefile.Read(ctx, path, securefile.Options{
 		Private: true, InsecurePermissions: f.opts.InsecurePermissions, Observer: f.observer,
 	})
+	if errors.Is(err, smartcred.ErrNotFound) {
+		return nil, missingError{err}
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer clear(data)
 	if after, err := os.Stat(path); err != nil || info == nil || !same(info, after) {
 		info = nil
 	}

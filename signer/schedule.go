@@ -45,27 +45,28 @@ type view struct {
 	until     time.Time // when this view stops being true of its list
 }
 
+// choose prefers keys that can sign to those that lately could not, keys whose
+// time has come to staged ones, what the server takes to what it does not name,
+// and then the order of the ladder.
 func (v *view) choose(algorithms []string, now time.Time) *entry {
-	var other, any *entry
+	var best *entry
+	least := 8
 	for _, e := range v.ladder {
-		takes := e.key.Algorithm.advertised(algorithms)
-		switch ready := e.state.ready(now); {
-		case ready && takes:
-			return e
-		case ready && other == nil:
-			other = e
-		case takes && any == nil:
-			any = e
+		cost := 0
+		if !e.state.ready(now) {
+			cost += 4
+		}
+		if e.role == roleNext {
+			cost += 2
+		}
+		if !e.key.Algorithm.advertised(algorithms) {
+			cost++
+		}
+		if cost < least {
+			best, least = e, cost
 		}
 	}
-	switch {
-	case other != nil:
-		return other
-	case any != nil:
-		return any
-	default:
-		return v.ladder[0]
-	}
+	return best
 }
 
 func (v *view) find(key Key) *entry {

@@ -1,0 +1,365 @@
+package signer
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/fips140"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/youmark/pkcs8"
+
+	"github.com/smartcred/smartcred"
+)
+
+func TestKeyFileVectors(t *testing.T) {
+	type vector struct {
+		File, Result, Key, Alg, Kid, Note string
+		Keys, Kids                        []string
+	}
+	for _, v := range readJSON[[]vector](t, "keys/expected.json") {
+		t.Run(v.File, func(t *testing.T) {
+			keys, _, err := parseKeyFile(t.Context(), keyData(t, v.File), "", noPassphrase)
+			if v.Result == "error" {
+				if err == nil {
+					t.Fatalf("accepted: %s", v.Note)
+				}
+				if !errors.Is(err, smartcred.ErrInvalidConfig) && !errors.Is(err, smartcred.ErrUnsupportedAlgorithm) {
+					t.Errorf("error %v is neither ErrInvalidConfig nor ErrUnsupportedAlgorithm", err)
+				}
+				unsupported := strings.Contains(v.Note, "unsupported") || strings.Contains(v.Note, "too_small") || strings.Contains(v.Note, "alg_mismatch")
+				if errors.Is(err, smartcred.ErrUnsupportedAlgorithm) != unsupported {
+					t.Errorf("error %v for %s", err, v.Note)
+				}
+				return
+			}
+			if err != nil { // the policy files too: their usable keys are taken
+				t.Fatal(err)
+			}
+			want := v.Kids
+			if v.Kid != "" {
+				want = []string{v.Kid}
+			}
+			var got []string
+			for _, k := range keys {
+				got = append(got, k.key.ID)
+				if v.Alg != "" && string(k.key.Algorithm) != v.Alg {
+					t.Errorf("algorithm %s, want %s", k.key.Algorithm, v.Alg)
+				}
+				sig, err := signLocally(k.private(), k.key, []byte("input"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := Verify(k.key, []byte("input"), sig); err != nil {
+					t.Error(err)
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("kids (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestKeySetFileLeavesOut(t *testing.T) {
+	for file, want := range map[string]int{"private_with_unsupported.jwks.json": 3, "private_with_public_only.jwks.json": 1, "private_rsa_ec.jwks.json": 0} {
+		t.Run(file, func(t *testing.T) {
+			_, leftOut, err := parseKeyFile(t.Context(), keyData(t, file), "", noPassphrase)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(leftOut) != want {
+				t.Errorf("left out %v, want %d", leftOut, want)
+			}
+		})
+	}
+}
+
+// The vectors' encrypted files have 8 bytes of salt and a passphrase of 13
+// bytes: PBKDF2 in FIPS 140-only mode refuses both.
+func TestEncryptedKeyVectors(t *testing.T) {
+	for _, name := range []string{"rsa2048", "p384"} {
+		t.Run(name, func(t *testing.T) {
+			data := keyData(t, name+".encrypted.pem")
+			keys, _, err := parseKeyFile(t.Context(), data, "", withPassphrase("wrong", testPassphrase))
+			if fips140.Enforced() {
+				if !errors.Is(err, smartcred.ErrInvalidConfig) || !strings.Contains(err.Error(), "FIPS 140") {
+					t.Fatalf("error %v, want one that names FIPS 140", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !samePublic(keys[0].key.Public, testKey(t, name).Public()) {
+				t.Error("another key")
+			}
+			_, _, err = parseKeyFile(t.Context(), data, "", withPassphrase("wrong", ""))
+			if !errors.Is(err, smartcred.ErrInvalidConfig) || strings.Contains(err.Error(), "wrong\"") {
+				t.Errorf("wrong passphrase: %v", err)
+			}
+		})
+	}
+}
+
+// Encryption as FIPS 140 allows it works in every mode.
+func TestEncryptedKeyForFIPS(t *testing.T) {
+	data := encryptedPEM(t, "a passphrase of some length", 16, 2048)
+	keys, _, err := parseKeyFile(t.Context(), data, "", withPassphrase("a passphrase of some length"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys[0].key.Algorithm != ES384 {
+		t.Errorf("algorithm %s", keys[0].key.Algorithm)
+	}
+}
+
+func encryptedPEM(t testing.TB, passphrase string, salt, iterations int) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := pkcs8.MarshalPrivateKey(key, []byte(passphrase), &pkcs8.Opts{
+		Cipher:  pkcs8.AES256CBC,
+		KDFOpts: pkcs8.PBKDF2Opts{SaltSize: salt, IterationCount: iterations, HMACHash: 5}, // crypto.SHA256
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})
+}
+
+func TestEncryptedKeyAsksForTooMuch(t *testing.T) {
+	data := encryptedPEM(t, "a passphrase of some length", 16, 10_000)
+	block, _ := pem.Decode(data)
+	at := bytes.Index(block.Bytes, []byte{0x02, 0x02, 0x27, 0x10}) // INTEGER 10000
+	if at < 0 {
+		t.Fatal("no iteration count")
+	}
+	for name, change := range map[string]func([]byte){
+		"negative rounds": func(der []byte) { der[at+2] = 0xff },
+		"no rounds":       func(der []byte) { der[at+2], der[at+3] = 0x00, 0x00 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			der := bytes.Clone(block.Bytes)
+			change(der)
+			if _, err := decryptPKCS8(t.Context(), der, withPassphrase("a passphrase of some length")); !errors.Is(err, smartcred.ErrInvalidConfig) {
+				t.Errorf("error %v, want ErrInvalidConfig", err)
+			}
+		})
+	}
+}
+
+func TestEncryptedKeyWantsPassphrase(t *testing.T) {
+	data := keyData(t, "p384.encrypted.pem")
+	_, _, err := parseKeyFile(t.Context(), data, "", noPassphrase)
+	if err == nil || !strings.Contains(err.Error(), "passphrase-source") {
+		t.Errorf("error %v does not name passphrase-source", err)
+	}
+	down := &smartcred.UnavailableError{Err: errors.New("no route")}
+	_, _, err = parseKeyFile(t.Context(), data, "", func(context.Context) ([][]byte, error) { return nil, down })
+	if !errors.Is(err, smartcred.ErrUnavailable) {
+		t.Errorf("error %v, want ErrUnavailable", err)
+	}
+	_, _, err = parseKeyFile(t.Context(), keyData(t, "rsa2048.pkcs1.encrypted.pem"), "", withPassphrase(testPassphrase))
+	if err == nil || !strings.Contains(err.Error(), "openssl pkcs8 -topk8") {
+		t.Errorf("error %v does not say how to convert", err)
+	}
+}
+
+func TestMalformedJWK(t *testing.T) {
+	good := string(keyData(t, "p384.minimal.private.jwk.json"))
+	rsaKey := string(keyData(t, "rsa2048.private.jwk.json"))
+	replace := func(s, old, new string) string {
+		t.Helper()
+		if !strings.Contains(s, old) {
+			t.Fatalf("no %s in the JWK", old)
+		}
+		return strings.Replace(s, old, new, 1)
+	}
+	for name, data := range map[string]string{
+		"member twice":         replace(good, `{`, `{"kty":"EC",`),
+		"other case":           replace(good, `"kty"`, `"KTY"`),
+		"kty null":             replace(good, `"EC"`, `null`),
+		"kty number":           replace(good, `"EC"`, `1`),
+		"more after":           good + `{}`,
+		"brace after":          good + `}`,
+		"cut":                  good[:len(good)-10],
+		"padded base64":        replace(good, `"d": "`, `"d": "=`),
+		"standard base64":      strings.NewReplacer("-", "+", "_", "/").Replace(good),
+		"empty kid":            replace(good, `{`, `{"kid":"",`),
+		"key_ops not a list":   replace(good, `{`, `{"key_ops":"sign",`),
+		"key_ops verify only":  replace(good, `{`, `{"key_ops":["verify"],`),
+		"keys not a list":      `{"keys":{}}`,
+		"key not an object":    `{"keys":[1]}`,
+		"null":                 `{"keys":[null]}`,
+		"rsa without n":        replace(rsaKey, `"n"`, `"m"`),
+		"rsa with p only":      replace(rsaKey, `"q"`, `"r"`),
+		"rsa with oth":         replace(rsaKey, `{`, `{"oth":[],`),
+		"rsa d of another key": replace(rsaKey, `"d": "`, `"d": "A"`),
+		"rsa e even":           replace(rsaKey, `"AQAB"`, `"AQAA"`),
+		"rsa n zero first":     replace(rsaKey, `"n": "`, `"n": "AAAA`),
+		"rsa e large":          replace(rsaKey, `"AQAB"`, `"AQABAQABAQAB"`),
+		"rsa n huge":           replace(rsaKey, `"n": "`, `"n": "`+strings.Repeat("xxxx", 1000)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			keys, _, err := parseKeyFile(t.Context(), []byte(data), "", noPassphrase)
+			if err == nil {
+				t.Fatalf("accepted: %v", keys)
+			}
+			if !errors.Is(err, smartcred.ErrInvalidConfig) && !errors.Is(err, smartcred.ErrUnsupportedAlgorithm) {
+				t.Errorf("error %v is of no class", err)
+			}
+		})
+	}
+}
+
+func TestMalformedPEM(t *testing.T) {
+	good := string(keyData(t, "p384.pem"))
+	block, _ := pem.Decode([]byte(good))
+	encode := func(kind string, der []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
+	pkcs1, _ := pem.Decode(keyData(t, "rsa2048.pkcs1.pem"))
+	for name, data := range map[string]string{
+		"a damaged block before": strings.Replace(good, "-----END PRIVATE KEY-----", "", 1) + good,
+		"bytes after the DER":    encode("PRIVATE KEY", append(bytes.Clone(block.Bytes), 0)),
+		"PKCS#8 as PKCS#1":       encode("RSA PRIVATE KEY", block.Bytes),
+		"PKCS#8 as SEC1":         encode("EC PRIVATE KEY", block.Bytes),
+		"PKCS#1 as PKCS#8":       encode("PRIVATE KEY", pkcs1.Bytes),
+		"bytes after the PKCS#1": encode("RSA PRIVATE KEY", append(bytes.Clone(pkcs1.Bytes), 0)),
+		"OpenSSH":                encode("OPENSSH PRIVATE KEY", block.Bytes),
+		"encrypted and not":      encode("ENCRYPTED PRIVATE KEY", block.Bytes),
+		"huge modulus":           encode("RSA PRIVATE KEY", hugePKCS1()),
+		"a number changed":       encode("RSA PRIVATE KEY", flip(pkcs1.Bytes, len(pkcs1.Bytes)/2)),
+		"parameters but no key":  "-----BEGIN EC PARAMETERS-----\nBgUrgQQAIg==\n-----END EC PARAMETERS-----\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := parseKeyFile(t.Context(), []byte(data), "", withPassphrase(testPassphrase))
+			if !errors.Is(err, smartcred.ErrInvalidConfig) && !errors.Is(err, smartcred.ErrUnsupportedAlgorithm) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func flip(b []byte, i int) []byte {
+	b = bytes.Clone(b)
+	b[i] ^= 1
+	return b
+}
+
+// hugePKCS1 is an RSAPrivateKey with numbers of 400,000 bits.
+func hugePKCS1() []byte {
+	number := append([]byte{0x02, 0x83, 0, 0xc3, 0x50}, bytes.Repeat([]byte{0x7f}, 50_000)...)
+	body := append([]byte{0x02, 0x01, 0x00}, bytes.Repeat(number, 8)...)
+	return append([]byte{0x30, 0x83, byte(len(body) >> 16), byte(len(body) >> 8), byte(len(body))}, body...)
+}
+
+func TestAlgorithmFor(t *testing.T) {
+	for _, tt := range []struct {
+		key         string
+		asked, want Algorithm // want empty: ErrUnsupportedAlgorithm
+	}{
+		{"rsa2048", "", RS384}, {"rsa2048", RS384, RS384}, {"rsa2048", RS256, RS256}, {"rsa2048", RS512, RS512}, {"rsa2048", PS384, PS384},
+		{"rsa2048", ES384, ""}, {"rsa2048", "HS256", ""}, {"rsa2048", "none", ""},
+		{"p384", "", ES384}, {"p384", ES384, ES384}, {"p384", ES256, ""}, {"p384", RS384, ""},
+		{"p256", ES256, ES256}, {"p256", "", ""}, {"p256", ES384, ""},
+	} {
+		t.Run(fmt.Sprintf("%s %s", tt.key, tt.asked), func(t *testing.T) {
+			pub := testKey(t, tt.key).Public()
+			got, err := AlgorithmFor(pub, tt.asked)
+			if got != tt.want || (err == nil) != (tt.want != "") || err != nil && !errors.Is(err, smartcred.ErrUnsupportedAlgorithm) {
+				t.Fatalf("AlgorithmFor = %q, %v; want %q", got, err, tt.want)
+			}
+			if err != nil {
+				return
+			}
+			s, key := testSigner(t, tt.key, &CryptoSignerOptions{Algorithm: tt.asked})
+			sig, err := s.Sign(t.Context(), key, []byte("input"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := Verify(key, []byte("input"), sig); err != nil {
+				t.Error(err)
+			}
+			if err := Verify(key, []byte("other"), sig); !errors.Is(err, ErrBadSignature) {
+				t.Errorf("another input: %v", err)
+			}
+		})
+	}
+}
+
+func FuzzParseKeyFile(f *testing.F) {
+	entries, err := os.ReadDir(filepath.Join("testdata", "keys"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, e := range entries {
+		f.Add(keyData(f, e.Name()))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		keys, _, err := parseKeyFile(t.Context(), data, "", noPassphrase)
+		if (err == nil) != (len(keys) > 0) {
+			t.Fatalf("%d keys and %v", len(keys), err)
+		}
+		for _, k := range keys {
+			if err := checkKey(k.key); err != nil {
+				t.Error(err)
+			}
+			if _, err := PublicJWK(k.key); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func FuzzDecryptPKCS8(f *testing.F) {
+	for _, name := range []string{"rsa2048", "p384"} {
+		block, _ := pem.Decode(keyData(f, name+".encrypted.pem"))
+		f.Add(block.Bytes)
+	}
+	f.Fuzz(func(t *testing.T, der []byte) {
+		if checkPBES2(der) != nil || bytes.Contains(der, []byte{0x02, 0x03}) {
+			return // a count of three bytes is allowed and slow
+		}
+		plain, err := decryptPKCS8(t.Context(), der, withPassphrase(testPassphrase))
+		if err != nil {
+			return
+		}
+		if _, err := x509.ParsePKCS8PrivateKey(plain); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func FuzzRawFromDER(f *testing.F) {
+	type vector struct{ DER string }
+	for _, v := range readJSON[[]vector](f, "ecdsa_der_raw.json") {
+		f.Add([]byte(v.DER))
+		der := make([]byte, len(v.DER)/2)
+		_, _ = fmt.Sscanf(v.DER, "%x", &der)
+		f.Add(der)
+	}
+	_, key := testSigner(f, "p384", nil)
+	f.Fuzz(func(t *testing.T, der []byte) {
+		raw, err := RawFromDER(elliptic.P384(), der)
+		if err == nil && len(raw) != key.Algorithm.SignatureSize(key.Public) {
+			t.Fatalf("%d bytes", len(raw))
+		}
+		if raw, err := RawFromDER(elliptic.P256(), der); err == nil && len(raw) != 64 {
+			t.Fatalf("%d bytes", len(raw))
+		}
+	})
+}
