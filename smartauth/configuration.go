@@ -3,6 +3,7 @@ package smartauth
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -76,13 +77,16 @@ func ParseConfiguration(baseURL string, document []byte) (*Configuration, error)
 	base, err := url.Parse(baseURL)
 	if err != nil || !base.IsAbs() || base.Host == "" {
 		// url.Parse's error prints the URL, userinfo included.
-		return nil, fmt.Errorf("smartauth: parse SMART configuration: FHIR base URL is not an absolute URL")
+		return nil, errors.New("smartauth: parse SMART configuration: FHIR base URL is not an absolute URL")
 	}
 	o, err := strictjson.Object(bytes.Clone(document))
 	if err != nil {
 		return nil, fmt.Errorf("smartauth: parse SMART configuration: %w", err)
 	}
-	base = &url.URL{Scheme: base.Scheme, Host: base.Host, Path: strings.TrimSuffix(base.Path, "/") + "/"}
+	base.User, base.RawQuery, base.Fragment = nil, "", ""
+	if !strings.HasSuffix(base.Path, "/") {
+		base = base.JoinPath("/")
+	}
 	r := configurationReader{Obj: o, base: base}
 	return r.read(), nil
 }

@@ -3,6 +3,7 @@ package smartauth
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -186,7 +187,11 @@ func TestConfigurationViolations(t *testing.T) {
 		"token endpoint opaque":   {`{"token_endpoint":"urn:a:b",` + rest + `}`, []string{"token_endpoint: not_absolute_url (SHALL)"}, ""},
 		"token endpoint hostless": {`{"token_endpoint":"https:///token",` + rest + `}`, []string{"token_endpoint: not_absolute_url (SHALL)"}, ""},
 		"fragment":                {`{"token_endpoint":"https://a.example/token#f",` + rest + `}`, []string{"token_endpoint: forbidden_value (SHALL NOT)"}, "https://a.example/token#f"},
-		"escaped member name":     {`{"token\u005fendpoint":"https://a.example/token",` + rest + `}`, nil, "https://a.example/token"},
+		"password": {`{"token_endpoint":"https://u:canary@a.example/token",` + rest + `}`,
+			[]string{"token_endpoint: forbidden_value (SHALL NOT)"}, "https://u:canary@a.example/token"},
+		"issuer without TLS": {`{"issuer":"http://a.example",` + good + `}`,
+			[]string{"issuer: unexpected_conditional (required with sso-openid-connect, otherwise omitted)", "issuer: insecure_url (SHALL)"}, "https://a.example/token"},
+		"escaped member name": {`{"token\u005fendpoint":"https://a.example/token",` + rest + `}`, nil, "https://a.example/token"},
 		"escaped duplicate": {`{"token\u005fendpoint":"https://b.example/",` + good + `}`,
 			[]string{"token_endpoint: duplicate_member (RFC 8259 4 SHOULD)"}, "https://a.example/token"},
 		"unknown duplicate": {`{"x":1,"x":2,` + good + `}`, []string{": duplicate_member (RFC 8259 4 SHOULD)"}, "https://a.example/token"},
@@ -226,6 +231,44 @@ func TestConfigurationViolations(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestRelativeEndpoints(t *testing.T) {
+	for name, tt := range map[string]struct{ base, endpoint, want string }{
+		"below the base":         {"https://a.example/r4", "token", "https://a.example/r4/token"},
+		"at the root":            {"https://a.example/r4", "/token", "https://a.example/token"},
+		"base without a path":    {"https://a.example", "token", "https://a.example/token"},
+		"escaped slash in base":  {"https://a.example/t%2F1/r4", "token", "https://a.example/t%2F1/r4/token"},
+		"query and user in base": {"https://u:p@a.example/r4?x=1#f", "token?y=2", "https://a.example/r4/token?y=2"},
+		"another host":           {"https://a.example/r4", "//b.example/token", "https://b.example/token"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := ParseConfiguration(tt.base, []byte(`{"token_endpoint":"`+tt.endpoint+`"}`))
+			if err != nil || c.TokenEndpoint != tt.want {
+				t.Errorf("TokenEndpoint = %q, %v, want %q", c.TokenEndpoint, err, tt.want)
+			}
+		})
+	}
+}
+
+func ExampleParseConfiguration() {
+	c, err := ParseConfiguration("https://ehr.example.org/r4", []byte(`{
+		"token_endpoint": "auth/token",
+		"capabilities": ["client-confidential-asymmetric"],
+		"grant_types_supported": ["client_credentials"]
+	}`))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(c.TokenEndpoint, c.SupportsBackendServices())
+	for _, v := range c.Violations() {
+		fmt.Println(v)
+	}
+	// Output:
+	// https://ehr.example.org/r4/auth/token true
+	// token_endpoint: not_absolute_url (SHALL): resolved against the FHIR base URL
+	// code_challenge_methods_supported: missing_required (SHALL)
 }
 
 func TestParseConfigurationRefuses(t *testing.T) {

@@ -1,6 +1,7 @@
 package smartauth
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -76,4 +77,11 @@ func TestScopeKey(t *testing.T) {
 	if got := scopeKey(nil); got != "" {
 		t.Errorf("scopeKey(nil) = %q", got)
 	}
+}
+
+func ExampleMissingScopes() {
+	requested := []string{"openid", "patient/Observation.read", "patient/Patient.cruds"}
+	granted := []string{"openid", "patient/*.rs"}
+	fmt.Println(MissingScopes(requested, granted))
+	// Output: [patient/Patient.cruds]
 }

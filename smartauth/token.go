@@ -221,14 +221,15 @@ func (p *answerReader) contextReference(raw json.RawMessage) (ContextReference, 
 		p.violate(name, RuleWrongType, levelShall, "an entry is no object; passed over")
 		return ContextReference{}, false
 	}
-	var ref ContextReference
-	for member, value := range map[string]*string{
-		"reference": &ref.Reference, "canonical": &ref.Canonical, "type": &ref.Type, "role": &ref.Role,
-	} {
-		var state strictjson.State
-		if *value, state = o.String(member); state != strictjson.Absent && *value == "" {
+	text := func(member string) string {
+		value, state := o.String(member)
+		if state != strictjson.Absent && value == "" {
 			p.violate(name, RuleWrongType, levelShall, member+": not a string, or empty")
 		}
+		return value
+	}
+	ref := ContextReference{
+		Reference: text("reference"), Canonical: text("canonical"), Type: text("type"), Role: text("role"),
 	}
 	if identifier, ok := o.Raw("identifier"); ok && strictjson.Kind(identifier) == "object" {
 		ref.Identifier = identifier

@@ -1,6 +1,7 @@
 package smartauth
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -148,11 +149,19 @@ func (c *configurationCheck) urls() {
 	for _, e := range c.AssociatedEndpoints {
 		check("associated_endpoints", e.URL)
 	}
-	for field, value := range map[string]string{
-		"authorization_endpoint": c.AuthorizationEndpoint, "token_endpoint": c.TokenEndpoint,
-	} {
-		if strings.Contains(value, "#") {
-			c.add(field, RuleForbiddenValue, levelShallNot, "a fragment, RFC 6749 section 3")
+	if isAbsolute(c.Issuer) {
+		check("issuer", c.Issuer)
+	}
+	for _, f := range c.urlFields() {
+		u, err := url.Parse(*f.value)
+		if err != nil {
+			continue
+		}
+		if u.User != nil {
+			c.add(f.name, RuleForbiddenValue, levelShallNot, "a user name or password, RFC 9110 section 4.2.4")
+		}
+		if strings.HasSuffix(f.name, "_endpoint") && strings.Contains(*f.value, "#") {
+			c.add(f.name, RuleForbiddenValue, levelShallNot, "a fragment, RFC 6749 section 3")
 		}
 	}
 }

@@ -1,7 +1,3 @@
-// Package strictjson reads the one JSON object that a server answered with, the
-// way a security protocol needs it: member names keep their case, duplicates are
-// reported instead of merged, and nothing that two parsers could read
-// differently passes unseen. Its errors never hold a byte of the input.
 package strictjson
 
 import (
