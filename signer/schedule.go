@@ -223,10 +223,22 @@ func (k *KeySet) changes(entries []*entry) []smartcred.Event {
 	replaced := map[Algorithm]bool{} // algorithms whose previous key is another one now
 	for _, e := range entries {
 		now[e.thumb] = e
-		was := k.known[e.thumb]
-		if e.role == rolePrevious && was != nil && was.role != rolePrevious {
+		if was := k.known[e.thumb]; e.role == rolePrevious && was != nil && was.role != rolePrevious {
 			replaced[e.key.Algorithm] = true
 		}
+	}
+	for _, thumb := range slices.Sorted(maps.Keys(k.known)) {
+		was := k.known[thumb]
+		switch {
+		case now[thumb] != nil, was.role == roleRetired, k.reported[thumb] != "":
+		case was.role == roleOlder || was.role == rolePrevious && replaced[was.key.Algorithm]:
+			events = append(events, k.event(smartcred.EventKeyRetired, was.key, "the backend no longer lists it; its successors took over", nil))
+		default:
+			events = append(events, k.event(smartcred.EventKeyRevoked, was.key, "the backend no longer lists it", nil))
+		}
+	}
+	for _, e := range entries {
+		was := k.known[e.thumb]
 		switch {
 		case was == nil && e.role != roleRetired:
 			events = append(events, k.event(smartcred.EventKeyPublished, e.key, "", nil))
@@ -235,17 +247,6 @@ func (k *KeySet) changes(entries []*entry) []smartcred.Event {
 		}
 		if e.role == roleCurrent && (was == nil || was.role != roleCurrent) {
 			events = append(events, k.event(smartcred.EventKeyActivated, e.key, "", nil))
-		}
-	}
-	for _, thumb := range slices.Sorted(maps.Keys(k.known)) {
-		was := k.known[thumb]
-		if now[thumb] != nil || was.role == roleRetired || k.reported[thumb] != "" {
-			continue
-		}
-		if was.role == roleOlder || was.role == rolePrevious && replaced[was.key.Algorithm] {
-			events = append(events, k.event(smartcred.EventKeyRetired, was.key, "the backend no longer lists it; its successors took over", nil))
-		} else {
-			events = append(events, k.event(smartcred.EventKeyRevoked, was.key, "the backend no longer lists it", nil))
 		}
 	}
 	k.known = now

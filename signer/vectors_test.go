@@ -3,6 +3,9 @@ package signer
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -291,4 +294,12 @@ func TestPublicJWKRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func generate() (crypto.Signer, crypto.PublicKey, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	return key, key.Public(), nil
 }
