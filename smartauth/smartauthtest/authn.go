@@ -18,8 +18,6 @@ type oauthError struct {
 	status int    // if it can't be told from code
 }
 
-func (e *oauthError) Error() string { return e.code + ": " + e.reason }
-
 func refuse(code, reason string) *oauthError { return &oauthError{code: code, reason: reason} }
 
 func (s *Server) refusal(e *oauthError) *answer {

@@ -1,6 +1,7 @@
 package smartauthtest_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -68,11 +69,39 @@ func ExampleServer_Fail() {
 	// configuration 200 false
 }
 
-// A secret is rotated while the server runs: for a while it takes both.
-func ExampleServer_SetSecrets() {
+// A browser launch: Authorize plays the browser and the user who agrees.
+func ExampleServer_Authorize() {
 	srv := smartauthtest.NewUnstarted(nil)
 	defer srv.Close()
-	srv.AddClient(smartauthtest.Client{ID: "my-app", Secrets: []string{"old"}})
-	srv.SetSecrets("my-app", "old", "new")
-	srv.SetSecrets("my-app", "new")
+	srv.AddClient(smartauthtest.Client{ID: "my-app", RedirectURIs: []string{"https://app.example.org/callback"}})
+
+	callback, err := srv.Authorize(context.Background(), srv.AuthorizeURL+"?"+url.Values{
+		"response_type": {"code"}, "client_id": {"my-app"}, "redirect_uri": {"https://app.example.org/callback"},
+		"scope": {"launch/patient patient/*.rs"}, "aud": {srv.URL}, "state": {"bL1yW3mQ0pTz7rXc9vNf2A"},
+		"code_challenge": {"E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"}, "code_challenge_method": {"S256"},
+	}.Encode())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(callback.Host, callback.Query().Get("state"), callback.Query().Has("code"))
+	// Output: app.example.org bL1yW3mQ0pTz7rXc9vNf2A true
+}
+
+// What was wrong with a request: here a client that must authenticate did not.
+func ExampleServer_Requests() {
+	srv := smartauthtest.NewUnstarted(nil)
+	defer srv.Close()
+	srv.AddClient(smartauthtest.Client{ID: "my-app", Secrets: []string{"s3cret"}})
+
+	resp, err := srv.Client().PostForm(srv.TokenURL, url.Values{"grant_type": {"client_credentials"}, "client_id": {"my-app"}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	resp.Body.Close()
+	for _, r := range srv.Requests() {
+		fmt.Println(r.Endpoint, r.Status, r.Error, "-", r.Reason)
+	}
+	// Output: token 401 invalid_client - the client must authenticate
 }

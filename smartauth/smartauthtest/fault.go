@@ -65,7 +65,8 @@ type Fault struct {
 	Error, Description string
 	// Redirect is a Location to answer with, by status 307 if Status is 0.
 	Redirect string
-	// Echo repeats the request's credentials raw, form-encoded and in base64.
+	// Echo repeats the request's credentials raw, form-encoded and in base64. A
+	// Body goes before EchoJSON.
 	Echo Echo
 	// Stream sends a body of so many bytes (negative: without end) that starts
 	// with Body or else with the beginning of a JSON string.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -27,10 +28,11 @@ func (s *Server) send(w http.ResponseWriter, x *exchange, ans *answer) {
 	}
 	if f.Handler != nil {
 		s.writeHeader(w, f.Header)
-		rec := &statusRecorder{ResponseWriter: w}
+		rec := &statusRecorder{ResponseWriter: w, record: func(status int) {
+			s.log.update(func() { x.entry.Status = status })
+		}}
 		x.Request.Body = io.NopCloser(bytes.NewReader(x.body))
 		f.Handler.ServeHTTP(rec, x.Request)
-		s.log.update(func() { x.entry.Status = rec.status })
 		return
 	}
 	for name, values := range f.Header {
@@ -101,22 +103,20 @@ func (s *Server) drip(w http.ResponseWriter, x *exchange, interval time.Duration
 	return true
 }
 
+// A statusRecorder logs the status before the client can see it.
 type statusRecorder struct {
 	http.ResponseWriter
-	status int
+	once   sync.Once
+	record func(status int)
 }
 
 func (r *statusRecorder) WriteHeader(status int) {
-	if r.status == 0 {
-		r.status = status
-	}
+	r.once.Do(func() { r.record(status) })
 	r.ResponseWriter.WriteHeader(status)
 }
 
 func (r *statusRecorder) Write(p []byte) (int, error) {
-	if r.status == 0 {
-		r.status = http.StatusOK
-	}
+	r.once.Do(func() { r.record(http.StatusOK) })
 	return r.ResponseWriter.Write(p)
 }
 

@@ -45,6 +45,9 @@ func TestFaultAnswers(t *testing.T) {
 			{"handler", smartauthtest.Fault{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.WriteHeader(418)
 				io.WriteString(w, r.PostFormValue("grant_type"))
+				if err := http.NewResponseController(w).Flush(); err != nil {
+					t.Error(err)
+				}
 			})}, 418, "text/plain; charset=utf-8", "client_credentials"},
 		} {
 			t.Run(test.name, func(t *testing.T) {

@@ -33,6 +33,18 @@ func (h *jwksHost) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	io.WriteString(w, h.body)
 }
 
+func (h *jwksHost) set(status int, body string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.status, h.body = status, body
+}
+
+func (h *jwksHost) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.fetches
+}
+
 func TestJWKSURL(t *testing.T) {
 	const maxAge = 15 * time.Minute
 	for _, refetch := range []bool{false, true} {
@@ -48,10 +60,10 @@ func TestJWKSURL(t *testing.T) {
 				return post(t, srv, srv.TokenURL, assertionForm(assertion(srv.TokenURL, clock.Now(), object{"kid": kid}, nil)), nil)
 			}
 			wantToken(t, send("k1"))
-			host.body = jwks(jwk(ecKey(), "k2"))
+			host.set(200, jwks(jwk(ecKey(), "k2")))
 			wantToken(t, send("k1"))
-			if host.fetches != 1 {
-				t.Fatalf("%d fetches, want 1", host.fetches)
+			if host.count() != 1 {
+				t.Fatalf("%d fetches, want 1", host.count())
 			}
 			if refetch {
 				wantToken(t, send("k2"))
@@ -63,13 +75,13 @@ func TestJWKSURL(t *testing.T) {
 			clock.advance(time.Second)
 			wantToken(t, send("k2"))
 			wantError(t, srv, send("k1"), 401, "invalid_client", "kid")
-			if host.fetches != 2 {
-				t.Errorf("%d fetches, want 2", host.fetches)
+			if host.count() != 2 {
+				t.Errorf("%d fetches, want 2", host.count())
 			}
 			srv.SetJWKS("jwt", nil)
 			wantToken(t, send("k2"))
-			if host.fetches != 3 {
-				t.Errorf("%d fetches after SetJWKS(nil), want 3", host.fetches)
+			if host.count() != 3 {
+				t.Errorf("%d fetches after SetJWKS(nil), want 3", host.count())
 			}
 		})
 	}
@@ -99,8 +111,8 @@ func TestJWKSURLCaching(t *testing.T) {
 				wantToken(t, post(t, srv, srv.TokenURL, assertionForm(assertion(srv.TokenURL, clock.Now(), nil, nil)), nil))
 				clock.advance(time.Second)
 			}
-			if host.fetches != test.fetches {
-				t.Errorf("%d fetches, want %d", host.fetches, test.fetches)
+			if host.count() != test.fetches {
+				t.Errorf("%d fetches, want %d", host.count(), test.fetches)
 			}
 		})
 	}
@@ -114,13 +126,13 @@ func TestJWKSURLFailures(t *testing.T) {
 	send := func() *response {
 		return post(t, srv, srv.TokenURL, assertionForm(assertion(srv.TokenURL, clock.Now(), nil, nil)), nil)
 	}
-	host.status = 503
+	host.set(503, "")
 	wantError(t, srv, send(), 401, "invalid_client", "status 503")
-	host.status, host.body = 200, "<html>"
+	host.set(200, "<html>")
 	wantError(t, srv, send(), 401, "invalid_client", "malformed")
-	host.body = jwks(jwk(ecKey(), "k1"))
+	host.set(200, jwks(jwk(ecKey(), "k1")))
 	wantToken(t, send())
-	host.status = 503
+	host.set(503, "")
 	clock.advance(time.Minute)
 	wantError(t, srv, send(), 401, "invalid_client", "status 503") // nothing stale
 }

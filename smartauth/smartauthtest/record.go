@@ -25,7 +25,7 @@ const (
 )
 
 // A Request is what the server got and how it answered. It holds credentials as
-// they came.
+// they came. Its maps and slices are to be read only.
 type Request struct {
 	Endpoint Endpoint
 	Time     time.Time // arrival, by the server's clock
@@ -33,8 +33,8 @@ type Request struct {
 	URI      string // path and query
 	Header   http.Header
 	Query    url.Values
-	Form     url.Values // of a form body; first values only where one is given twice
-	Body     []byte     // only where it is no well-formed form
+	Form     url.Values // of a form body
+	Body     []byte     // only where it is no form that the server takes
 
 	// ClientID is who the client says it is, checked or not.
 	ClientID string

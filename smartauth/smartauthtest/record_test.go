@@ -132,13 +132,25 @@ func TestConcurrency(t *testing.T) {
 	})
 }
 
-// A day at one request a second must not fill the memory.
 func TestDayInMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := newTokenServer(t, &smartauthtest.Options{MaxRequests: -1})
+		start := time.Now()
+		var last string
 		for range 24 * 60 * 6 {
-			wantToken(t, post(t, srv, srv.TokenURL, system(), basic("secret", "new")))
+			token := wantToken(t, post(t, srv, srv.TokenURL, system(), basic("secret", "new")))
+			if token == last {
+				t.Fatal("the same token twice")
+			}
+			last = token
 			time.Sleep(10 * time.Second)
+		}
+		if got := time.Since(start); got != 24*time.Hour || srv.TokenRequests() != 8640 || !srv.Active(last) {
+			t.Errorf("%d requests in %s", srv.TokenRequests(), got)
+		}
+		time.Sleep(290 * time.Second)
+		if srv.Active(last) {
+			t.Error("the last token outlives its 300 s")
 		}
 	})
 }
