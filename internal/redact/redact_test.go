@@ -35,7 +35,11 @@ func jsonEscape(s string) string {
 func mixedPercent(s string) string {
 	var b strings.Builder
 	for i := range len(s) {
-		fmt.Fprintf(&b, []string{"%%%02x", "%%%02X", "%c"}[i%3], s[i])
+		if i%3 == 2 && s[i] != '%' {
+			b.WriteByte(s[i])
+		} else {
+			fmt.Fprintf(&b, []string{"%%%02x", "%%%02X", "%%%02x"}[i%3], s[i])
+		}
 	}
 	return b.String()
 }
