@@ -1,0 +1,87 @@
+// Smartcred gets access tokens for SMART on FHIR servers from a terminal or a
+// script, with secrets and keys that stay where they are kept.
+//
+//	smartcred keygen --alg ES384 --out key.pem > jwks.json
+//	smartcred discover --base-url https://fhir.example.com/r4
+//	smartcred assertion --config smartcred.yaml
+//	smartcred token --config smartcred.yaml
+//	smartcred jwks serve --config smartcred.yaml --listen 127.0.0.1:8080
+//
+// Every command that needs a configuration reads a YAML file (--config), flags,
+// or both; flags win. The keys of the file are the flags with underscores. None
+// of them ever holds a secret, only a reference to where one is kept.
+//
+// The result goes to standard output, and only after success; everything else
+// goes to standard error. The exit status says who failed:
+//
+//	0  done
+//	2  usage or configuration
+//	3  the authorization server refused with an OAuth error
+//	4  the secret source or signer failed
+//	5  the authorization server could not be asked, or gave no OAuth answer
+//
+// A signal that ends a command gives 128 and its number, as shells have it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is the whole program: it returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	ctx, stop := interruptible(ctx)
+	defer stop()
+
+	a := &app{stdout: stdout, messages: &messages{w: stderr, left: maxLines}}
+	root := a.root()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitDone
+	}
+	var sig interrupt
+	if errors.As(context.Cause(ctx), &sig) {
+		a.messages.line("%s: %s", cmd.CommandPath(), sig)
+		return sig.status()
+	}
+	a.messages.failure(cmd.CommandPath(), err)
+	return exitStatus(err)
+}
+
+// interruptible returns a context that SIGINT and SIGTERM end, with the signal
+// as its cause. A second signal ends the process at once.
+func interruptible(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case s := <-signals:
+			signal.Stop(signals)
+			cancel(interrupt{s})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel(nil)
+	}
+}
+
+// An interrupt is the signal that ended a context.
+type interrupt struct{ os.Signal }
+
+func (i interrupt) Error() string { return fmt.Sprintf("ended by signal: %s", i.Signal) }
+
+func (i interrupt) status() int {
+	number, _ := i.Signal.(syscall.Signal)
+	return 128 + int(number)
+}
