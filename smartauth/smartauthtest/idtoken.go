@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -41,17 +42,16 @@ func idKeyName(i int) string { return "id-" + strconv.Itoa(i+1) }
 // RotateSigningKey makes a new key for id_tokens, with a new kid. The JWK Set
 // keeps the older ones.
 func (s *Server) RotateSigningKey() error {
+	if _, err := s.idKeys.list(); err != nil { // the first key must be there
+		return fmt.Errorf("smartauthtest: make signing key: %w", err)
+	}
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		return err
-	}
-	keys, err := s.idKeys.list()
-	if err != nil {
-		return err
+		return fmt.Errorf("smartauthtest: make signing key: %w", err)
 	}
 	s.idKeys.mu.Lock()
 	defer s.idKeys.mu.Unlock()
-	s.idKeys.keys = append(keys, key)
+	s.idKeys.keys = append(s.idKeys.keys, key)
 	return nil
 }
 
@@ -76,8 +76,7 @@ func (s *Server) serveJWKS(x *exchange) *answer {
 // fhirUser. After a refresh there is no nonce (section 12.2).
 func (s *Server) addIDToken(members map[string]any, f *family, nonce string) *oauthError {
 	now := s.now()
-	sub := f.launch.Subject
-	setDefault(&sub, "user-1")
+	sub, fhirUser := s.user(f)
 	claims := map[string]any{
 		"iss": s.Issuer, "sub": sub, "aud": f.clientID,
 		"iat": now.Unix(), "exp": now.Add(s.opts.TokenLifetime).Unix(), "auth_time": f.authTime.Unix(),
@@ -85,11 +84,8 @@ func (s *Server) addIDToken(members map[string]any, f *family, nonce string) *oa
 	if nonce != "" {
 		claims["nonce"] = nonce
 	}
-	if user := f.launch.FHIRUser; user != "" && f.has("fhirUser") {
-		if !strings.Contains(user, "://") {
-			user = s.URL + "/" + user
-		}
-		claims["fhirUser"] = user
+	if fhirUser != "" {
+		claims["fhirUser"] = fhirUser
 	}
 	if s.opts.ModifyIDToken != nil {
 		s.opts.ModifyIDToken(claims)
@@ -100,6 +96,19 @@ func (s *Server) addIDToken(members map[string]any, f *family, nonce string) *oa
 	}
 	members["id_token"] = signed
 	return nil
+}
+
+// user returns sub and, where the scope was granted, the absolute fhirUser.
+func (s *Server) user(f *family) (sub, fhirUser string) {
+	sub = f.launch.Subject
+	setDefault(&sub, "user-1")
+	if fhirUser = f.launch.FHIRUser; !f.has("fhirUser") {
+		return sub, ""
+	}
+	if fhirUser != "" && !strings.Contains(fhirUser, "://") {
+		fhirUser = s.URL + "/" + fhirUser
+	}
+	return sub, fhirUser
 }
 
 func (s *Server) signIDToken(claims map[string]any) (string, error) {

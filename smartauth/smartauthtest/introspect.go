@@ -74,13 +74,10 @@ func (s *Server) introspect(token string) map[string]any {
 	members["iat"] = t.issued.Unix()
 	members["token_type"] = "Bearer"
 	if slices.Contains(t.scopes, "openid") {
-		members["iss"] = s.Issuer
-		members["sub"] = t.launch.Subject
-		if t.launch.Subject == "" {
-			members["sub"] = "user-1"
-		}
-		if t.has("fhirUser") && t.launch.FHIRUser != "" {
-			members["fhirUser"] = s.URL + "/" + t.launch.FHIRUser
+		sub, fhirUser := s.user(t.family)
+		members["iss"], members["sub"] = s.Issuer, sub
+		if fhirUser != "" {
+			members["fhirUser"] = fhirUser
 		}
 	}
 	return members

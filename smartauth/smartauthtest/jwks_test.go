@@ -1,11 +1,13 @@
 package smartauthtest_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/smartcred/smartcred/smartauth/smartauthtest"
@@ -135,4 +137,48 @@ func TestJWKSURLFailures(t *testing.T) {
 	host.set(503, "")
 	clock.advance(time.Minute)
 	wantError(t, srv, send(), 401, "invalid_client", "status 503") // nothing stale
+}
+
+// Two requests that need the same set fetch it once, also on a synctest clock.
+func TestJWKSURLIsFetchedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := &jwksHost{body: jwks(jwk(ecKey(), "k1")), headers: http.Header{"Cache-Control": {"max-age=60"}}}
+		slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Second)
+			host.ServeHTTP(w, r)
+		})
+		srv := newTokenServer(t, &smartauthtest.Options{HTTPClient: &http.Client{Transport: smartauthtest.HandlerTransport(slow)}})
+		srv.AddClient(smartauthtest.Client{ID: "jwt", JWKSURL: "https://app.example.org/jwks.json"})
+		send := func(ctx context.Context) (*http.Response, error) {
+			form := assertionForm(assertion(srv.TokenURL, time.Now(), nil, nil))
+			return srv.Client().Do(newPost(t, srv.TokenURL, form.Encode(), nil).WithContext(ctx))
+		}
+		start := time.Now()
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				resp, err := send(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer resp.Body.Close()
+				if resp.StatusCode != http.StatusOK {
+					t.Errorf("status %d", resp.StatusCode)
+				}
+			})
+		}
+		wg.Go(func() { // waits for the turn, gives up
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			if resp, err := send(ctx); err == nil {
+				resp.Body.Close()
+				t.Error("no error")
+			}
+		})
+		wg.Wait()
+		if got := time.Since(start); got > 3*time.Second || host.count() > 2 {
+			t.Errorf("%d fetches in %s", host.count(), got)
+		}
+	})
 }

@@ -175,6 +175,29 @@ func TestEHRLaunch(t *testing.T) {
 	}
 }
 
+func TestUserOfALaunch(t *testing.T) {
+	srv := newLaunchServer(t, &smartauthtest.Options{SigningKey: rsaKey()})
+	for _, test := range []struct {
+		launch    smartauthtest.Launch
+		scope     string
+		sub, user any
+	}{
+		{smartauthtest.Launch{Subject: "s-2", FHIRUser: "Patient/p"}, "launch openid fhirUser", "s-2", srv.URL + "/Patient/p"},
+		{smartauthtest.Launch{FHIRUser: "https://users.example.org/Person/1"}, "launch openid fhirUser", "user-1", "https://users.example.org/Person/1"},
+		{smartauthtest.Launch{}, "launch openid", "user-1", nil},
+	} {
+		code := authorize(t, srv, "launch", srv.NewLaunch(test.launch), "scope", test.scope).Get("code")
+		members := post(t, srv, srv.TokenURL, codeForm(code), nil).members(t)
+		claims := verifyIDToken(t, srv, members["id_token"].(string))
+		introspected := post(t, srv, srv.IntrospectionURL, url.Values{"token": {members["access_token"].(string)}}, basic("secret", "s3cret")).members(t)
+		for where, got := range map[string]object{"id_token": claims, "introspection": introspected} {
+			if got["sub"] != test.sub || got["fhirUser"] != test.user {
+				t.Errorf("%s of %+v: sub %v, fhirUser %v", where, test.launch, got["sub"], got["fhirUser"])
+			}
+		}
+	}
+}
+
 func TestAuthorizeByPost(t *testing.T) {
 	srv := newLaunchServer(t, nil)
 	r := post(t, srv, srv.AuthorizeURL, authorizationParams(srv, "redirect_uri", redirectURI+"?tenant=1"), nil)
