@@ -1,0 +1,103 @@
+package main
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// batchTime is how long one batch of a contender runs: long beside a goroutine's
+// start, short beside the time in which a busy machine changes its mood.
+const batchTime = 2 * time.Millisecond
+
+// A contender is one of the things compared. run does its operation n times.
+type contender struct {
+	name string
+	run  func(n int)
+}
+
+// race lets the contenders run back to back, rounds times, in mirrored order,
+// and returns each one's nanoseconds per operation for each round.
+func race(rounds int, contenders ...contender) [][]float64 {
+	sizes := make([]int, len(contenders))
+	for i, c := range contenders {
+		sizes[i] = batchSize(c)
+	}
+	times := make([][]float64, len(contenders))
+	for range rounds {
+		took := make([]time.Duration, len(contenders))
+		for i, c := range contenders {
+			took[i] += timed(c, sizes[i])
+		}
+		for i, c := range slices.Backward(contenders) {
+			took[i] += timed(c, sizes[i])
+		}
+		for i := range contenders {
+			times[i] = append(times[i], float64(took[i])/float64(2*sizes[i]))
+		}
+	}
+	return times
+}
+
+// batchSize warms a contender up and finds how many of its operations take batchTime.
+func batchSize(c contender) int {
+	for n := 1; ; n *= 2 {
+		if took := timed(c, n); took >= batchTime {
+			return max(1, int(float64(n)*float64(batchTime)/float64(took)))
+		}
+	}
+}
+
+func timed(c contender, n int) time.Duration {
+	began := time.Now()
+	c.run(n)
+	return time.Since(began)
+}
+
+// ratio is how a's time compares with b's, round by round.
+func ratio(a, b []float64) (value, noise float64) {
+	ratios := make([]float64, len(a))
+	for i := range a {
+		ratios[i] = a[i] / b[i]
+	}
+	return center(ratios)
+}
+
+// center returns the median and its noise: three standard errors of a median,
+// 1.2533·σ/√n with σ = 1.4826·MAD.
+func center(values []float64) (value, noise float64) {
+	value = median(values)
+	deviations := make([]float64, len(values))
+	for i, v := range values {
+		deviations[i] = math.Abs(v - value)
+	}
+	sigma := 1.4826 * median(deviations)
+	return value, 3 * 1.2533 * sigma / math.Sqrt(float64(len(values)))
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	if n%2 == 1 {
+		return sorted[n/2]
+	}
+	return (sorted[n/2-1] + sorted[n/2]) / 2
+}
+
+// against makes a result of how a compares with b.
+func against(what string, a, b []float64, bound float64) result {
+	value, noise := ratio(a, b)
+	return result{
+		what: what, value: value, noise: noise, unit: "×", bound: bound,
+		detail: fastest(a) + " : " + fastest(b),
+	}
+}
+
+// fastest is the time of an operation in the round that the machine disturbed least.
+func fastest(times []float64) string {
+	t := time.Duration(slices.Min(times))
+	if t > time.Microsecond {
+		t = t.Round(100 * time.Nanosecond)
+	}
+	return t.String()
+}
