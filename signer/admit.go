@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/smartcred/smartcred"
 )
@@ -13,8 +14,10 @@ import (
 var errRevoked = fmt.Errorf("revoked by configuration: %w", smartcred.ErrNotFound)
 
 // admit decides which of the listed keys may be used. Others are reported once,
-// until the reason changes. No key left is an error with all reasons. k.mu is held.
-func (k *KeySet) admit() ([]*entry, []smartcred.Event, error) {
+// until the reason changes. Of keys that claim one name, one that is ready counts
+// before a staged one, which may be a mistake of today. No key left is an error
+// with all reasons. k.mu is held.
+func (k *KeySet) admit(now time.Time) ([]*entry, []smartcred.Event, error) {
 	var entries []*entry
 	var events []smartcred.Event
 	var reasons []error
@@ -37,13 +40,13 @@ func (k *KeySet) admit() ([]*entry, []smartcred.Event, error) {
 	}
 
 	seen := map[string]bool{}
-	for _, key := range k.list {
-		e := &entry{key: key, listed: key}
-		if err := checkKey(key); err != nil {
+	for _, i := range readyFirst(k.list, now) {
+		e := &entry{key: k.list[i], listed: k.list[i], place: i}
+		if err := checkKey(e.key); err != nil {
 			leaveOut(e, err)
 			continue
 		}
-		thumb, err := Thumbprint(key.Public)
+		thumb, err := Thumbprint(e.key.Public)
 		if err != nil {
 			leaveOut(e, err)
 			continue
@@ -85,12 +88,26 @@ func (k *KeySet) admit() ([]*entry, []smartcred.Event, error) {
 			usable = append(usable, e)
 		}
 	}
+	slices.SortFunc(usable, func(a, b *entry) int { return a.place - b.place })
 	k.reported = reported
 	k.remember(usable)
 	if len(usable) == 0 {
 		return nil, events, fmt.Errorf("signer: no usable key: %w", errors.Join(reasons...))
 	}
 	return usable, events, nil
+}
+
+// readyFirst returns the places of the keys in list, staged ones last.
+func readyFirst(list []Key, now time.Time) []int {
+	var ready, staged []int
+	for i, key := range list {
+		if key.NotBefore.After(now) {
+			staged = append(staged, i)
+		} else {
+			ready = append(ready, i)
+		}
+	}
+	return append(ready, staged...)
 }
 
 // refusal says why the options keep a key out, whatever other keys there are.

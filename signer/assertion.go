@@ -88,11 +88,14 @@ func (a Assertion) Sign(ctx context.Context, s Signer, key Key) (assertion, jti 
 
 // Check reports what [Assertion.Sign] would refuse of a, whatever the key.
 func (a Assertion) Check() error {
-	if err := a.checkHeader(); err != nil {
-		return err
+	err := a.checkHeader()
+	if err == nil {
+		_, err = a.claims()
 	}
-	_, err := a.claims()
-	return err
+	if err != nil {
+		return fmt.Errorf("signer: check assertion: %w", err)
+	}
+	return nil
 }
 
 func (a Assertion) checkHeader() error {

@@ -69,6 +69,13 @@ func TestAssertionRefuses(t *testing.T) {
 			if !errors.Is(err, smartcred.ErrInvalidConfig) && !errors.Is(err, smartcred.ErrUnsupportedAlgorithm) {
 				t.Errorf("error %v", err)
 			}
+			if keyIsWrong := k.ID != key.ID || k.Algorithm != key.Algorithm; (a.Check() == nil) != keyIsWrong {
+				t.Errorf("Check = %v", a.Check())
+			}
+			s, _ := testSigner(t, "p384", nil)
+			if token, _, signErr := a.Sign(t.Context(), s, k); token != "" || signErr == nil || signErr.Error() != err.Error() {
+				t.Errorf("Sign = %q, %v; want %v", token, signErr, err)
+			}
 		})
 	}
 }

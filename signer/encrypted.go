@@ -13,10 +13,10 @@ import (
 	casn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// What a file may ask for in work: about 5 s of SHA-256 for PBKDF2, 64 MiB and
+// What a file may ask for in work: about 2 s of SHA-256 for PBKDF2, 64 MiB and
 // 16 rounds of it for scrypt. OpenSSL's defaults are far below.
 const (
-	maxPBKDF2Iterations = 10_000_000
+	maxPBKDF2Iterations = 5_000_000
 	maxScryptBytes      = 64 << 20
 	maxScryptRounds     = 16
 )

@@ -200,8 +200,26 @@ func same(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && a.Mode() == b.Mode()
 }
 
-// load reads the files, one caller at a time.
+// load reads the files; if twice, what is missing or malformed counts only after
+// a second look.
 func (f *FileSigner) load(ctx context.Context, twice bool) (*loadedFiles, error) {
+	loaded, err := f.look(ctx, !twice)
+	if !twice || !errors.As(err, new(missingError)) && !errors.As(err, new(malformedError)) {
+		return loaded, err
+	}
+	again := time.NewTimer(secondLook)
+	defer again.Stop()
+	select {
+	case <-again.C:
+		return f.look(ctx, true)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// look reads the files, one caller at a time. When an answer is final, what was
+// loaded before is dropped.
+func (f *FileSigner) look(ctx context.Context, final bool) (*loadedFiles, error) {
 	select {
 	case f.loading <- struct{}{}:
 		defer func() { <-f.loading }()
@@ -209,21 +227,12 @@ func (f *FileSigner) load(ctx context.Context, twice bool) (*loadedFiles, error)
 		return nil, ctx.Err()
 	}
 	loaded, err := f.loadOnce(ctx)
-	if twice && (errors.As(err, new(missingError)) || errors.As(err, new(malformedError))) {
-		again := time.NewTimer(secondLook)
-		defer again.Stop()
-		select {
-		case <-again.C:
-			loaded, err = f.loadOnce(ctx)
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	if err == nil || final && ctx.Err() == nil && !errors.Is(err, smartcred.ErrUnavailable) {
+		f.loaded.Store(loaded) // nil after an error: nothing keeps what is gone
 	}
-	if f.closed.Load() {
+	if f.closed.Load() { // after the store, so that Close leaves nothing behind
+		f.loaded.Store(nil)
 		return nil, smartcred.ErrClosed
-	}
-	if err == nil || ctx.Err() == nil && !errors.Is(err, smartcred.ErrUnavailable) {
-		f.loaded.Store(loaded) // nil after an answer: nothing keeps what is gone
 	}
 	return loaded, err
 }

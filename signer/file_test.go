@@ -141,6 +141,34 @@ func TestFileBrokenNeighbours(t *testing.T) {
 	}
 }
 
+func TestFileOfJWKSet(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	events := &recorder{}
+	f := openKeyFile(t, path, &FileOptions{Observer: events})
+	putKey(t, path, "private_with_unsupported.jwks.json")
+	for range 2 {
+		if diff := cmp.Diff([]string{"p384"}, listed(t, f)); diff != "" {
+			t.Errorf("keys (-want +got):\n%s", diff)
+		}
+	}
+	if diff := cmp.Diff([]string{"key_left_out", "key_left_out", "key_left_out"}, events.take()); diff != "" {
+		t.Errorf("each member is told once (-want +got):\n%s", diff)
+	}
+	putKey(t, path, "private_rsa_ec.jwks.json")
+	if diff := cmp.Diff([]string{"rsa2048", "p384"}, listed(t, f)); diff != "" {
+		t.Errorf("keys (-want +got):\n%s", diff)
+	}
+}
+
+func TestFileRefuses(t *testing.T) {
+	if _, err := File("", nil); !errors.Is(err, smartcred.ErrInvalidConfig) {
+		t.Errorf("no path: %v", err)
+	}
+	if _, err := File("key.pem", &FileOptions{Algorithm: "none"}); !errors.Is(err, smartcred.ErrUnsupportedAlgorithm) {
+		t.Errorf("no algorithm: %v", err)
+	}
+}
+
 func TestFileSignSeesReplacement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "key.pem")
@@ -207,6 +235,26 @@ func TestFileSecondLook(t *testing.T) {
 			})
 		})
 	}
+}
+
+// However many callers find the file missing, each waits a second.
+func TestFileMissingForMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := openKeyFile(t, filepath.Join(t.TempDir(), "absent"), nil)
+		start := time.Now()
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				if _, err := f.Sign(t.Context(), Key{Version: "x"}, nil); !errors.Is(err, smartcred.ErrNotFound) {
+					t.Errorf("error %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if waited := time.Since(start); waited != secondLook {
+			t.Errorf("waited %s", waited)
+		}
+	})
 }
 
 func TestFileParsesUnchangedContentOnce(t *testing.T) {

@@ -3,6 +3,7 @@ package signer
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/fips140"
@@ -132,7 +133,7 @@ func encryptedPEM(t testing.TB, passphrase string, salt, iterations int) []byte 
 	}
 	der, err := pkcs8.MarshalPrivateKey(key, []byte(passphrase), &pkcs8.Opts{
 		Cipher:  pkcs8.AES256CBC,
-		KDFOpts: pkcs8.PBKDF2Opts{SaltSize: salt, IterationCount: iterations, HMACHash: 5}, // crypto.SHA256
+		KDFOpts: pkcs8.PBKDF2Opts{SaltSize: salt, IterationCount: iterations, HMACHash: crypto.SHA256},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -140,22 +141,49 @@ func encryptedPEM(t testing.TB, passphrase string, salt, iterations int) []byte 
 	return pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})
 }
 
-func TestEncryptedKeyAsksForTooMuch(t *testing.T) {
-	data := encryptedPEM(t, "a passphrase of some length", 16, 10_000)
-	block, _ := pem.Decode(data)
-	at := bytes.Index(block.Bytes, []byte{0x02, 0x02, 0x27, 0x10}) // INTEGER 10000
-	if at < 0 {
-		t.Fatal("no iteration count")
+func TestPBES2Bounds(t *testing.T) {
+	const passphrase = "a passphrase of some length"
+	aes := func(kdf pkcs8.KDFOpts) *pkcs8.Opts { return &pkcs8.Opts{Cipher: pkcs8.AES128CBC, KDFOpts: kdf} }
+	pbkdf2 := pkcs8.PBKDF2Opts{SaltSize: 16, IterationCount: 1000, HMACHash: crypto.SHA256}
+	scrypt := pkcs8.ScryptOpts{SaltSize: 16, CostParameter: 2, BlockSize: 8, ParallelizationParameter: 1}
+	// What is refused is refused before any work: only the parameters are rewritten.
+	patch := func(old, new []byte) func([]byte) []byte {
+		return func(der []byte) []byte {
+			if len(old) != len(new) || !bytes.Contains(der, old) {
+				t.Fatalf("no % x in the DER", old)
+			}
+			return bytes.Replace(der, old, new, 1)
+		}
 	}
-	for name, change := range map[string]func([]byte){
-		"negative rounds": func(der []byte) { der[at+2] = 0xff },
-		"no rounds":       func(der []byte) { der[at+2], der[at+3] = 0x00, 0x00 },
+	for name, tt := range map[string]struct {
+		opts  *pkcs8.Opts
+		patch func([]byte) []byte
+		want  error
+	}{
+		"PBKDF2":    {opts: aes(pbkdf2)},
+		"scrypt":    {opts: aes(scrypt)},
+		"no rounds": {aes(pbkdf2), patch([]byte{2, 2, 0x03, 0xe8}, []byte{2, 2, 0, 0}), smartcred.ErrInvalidConfig},
+		"too many rounds": {
+			aes(pkcs8.PBKDF2Opts{SaltSize: 16, IterationCount: 0x011170, HMACHash: crypto.SHA256}),
+			patch([]byte{2, 3, 0x01, 0x11, 0x70}, []byte{2, 3, 0x7f, 0xff, 0xff}), smartcred.ErrInvalidConfig,
+		},
+		"scrypt N of 1":   {aes(scrypt), patch([]byte{2, 1, 2, 2, 1, 8, 2, 1, 1}, []byte{2, 1, 1, 2, 1, 8, 2, 1, 1}), smartcred.ErrInvalidConfig},
+		"scrypt p of 17":  {aes(scrypt), patch([]byte{2, 1, 2, 2, 1, 8, 2, 1, 1}, []byte{2, 1, 2, 2, 1, 8, 2, 1, 17}), smartcred.ErrInvalidConfig},
+		"GCM":             {&pkcs8.Opts{Cipher: pkcs8.AES128GCM, KDFOpts: pbkdf2}, nil, smartcred.ErrUnsupportedAlgorithm},
+		"unknown KDF":     {aes(pbkdf2), patch([]byte{0xf7, 0x0d, 1, 5, 0x0c}, []byte{0xf7, 0x0d, 1, 5, 0x7c}), smartcred.ErrUnsupportedAlgorithm},
+		"PBES1":           {aes(pbkdf2), patch([]byte{0xf7, 0x0d, 1, 5, 0x0d}, []byte{0xf7, 0x0d, 1, 5, 0x03}), smartcred.ErrInvalidConfig},
+		"block cut short": {aes(pbkdf2), func(der []byte) []byte { return der[:len(der)-1] }, smartcred.ErrInvalidConfig},
 	} {
 		t.Run(name, func(t *testing.T) {
-			der := bytes.Clone(block.Bytes)
-			change(der)
-			if _, err := decryptPKCS8(t.Context(), der, withPassphrase("a passphrase of some length")); !errors.Is(err, smartcred.ErrInvalidConfig) {
-				t.Errorf("error %v, want ErrInvalidConfig", err)
+			der, err := pkcs8.MarshalPrivateKey(testKey(t, "p384"), []byte(passphrase), tt.opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.patch != nil {
+				der = tt.patch(der)
+			}
+			if err := checkPBES2(der); !errors.Is(err, tt.want) {
+				t.Errorf("error %v, want %v", err, tt.want)
 			}
 		})
 	}

@@ -2,8 +2,12 @@ package signer
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -547,6 +551,10 @@ func TestKeySetLeavesOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSetup(t, KeySetOptions{}, good, twin)
 			s.publishes("p384")
+			twin.NotBefore = Unscheduled
+			staged := newSetup(t, KeySetOptions{}, twin, good)
+			staged.publishes("p384")
+			staged.signs("p384")
 		})
 	}
 }
@@ -601,4 +609,77 @@ func TestKeySetClose(t *testing.T) {
 		}
 		s.Handler(t.Context()) // starts nothing
 	})
+}
+
+// The owner of a key file rotates it as the package's documentation says; an
+// assertion is made at each step.
+func TestKeySetOverFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "key.pem")
+		putKey(t, path, "rsa2048.pem")
+		events := &recorder{}
+		k, err := NewKeySet(openKeyFile(t, path, nil), &KeySetOptions{Observer: events})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		step := func(signs string, published ...string) {
+			t.Helper()
+			time.Sleep(time.Minute)
+			key, err := k.Signing(t.Context(), []string{"RS384", "ES384"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			token, _, err := Assertion{ClientID: "app", Audience: "https://as.example.com/token"}.Sign(t.Context(), k, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := verifyJWT(key, token); err != nil {
+				t.Error(err)
+			}
+			if !samePublic(key.Public, testKey(t, signs).Public()) {
+				t.Errorf("%s signs, want %s", key.ID, signs)
+			}
+			if diff := cmp.Diff(published, listed(t, k)); diff != "" {
+				t.Errorf("published (-want +got):\n%s", diff)
+			}
+		}
+		rename := func(from, to string) {
+			t.Helper()
+			if err := os.Rename(path+from, path+to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		step("rsa2048", "rsa2048")
+		putKey(t, path+".next", "rsa3072.pem")
+		step("rsa2048", "rsa3072 staged", "rsa2048")
+		rename("", ".previous")
+		rename(".next", "")
+		step("rsa3072", "rsa3072", "rsa2048")
+		if err := os.Remove(path + ".previous"); err != nil {
+			t.Fatal(err)
+		}
+		step("rsa3072", "rsa3072")
+		var kinds []smartcred.EventKind
+		for _, e := range events.events {
+			kinds = append(kinds, e.Kind)
+		}
+		want := []smartcred.EventKind{
+			smartcred.EventKeyPublished, smartcred.EventKeyActivated, // the first key
+			smartcred.EventKeyPublished, smartcred.EventKeyActivated, // the second, staged and moved on
+			smartcred.EventKeyRevoked, // the first, removed
+		}
+		if diff := cmp.Diff(want, kinds); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func verifyJWT(key Key, token string) error {
+	i := strings.LastIndexByte(token, '.')
+	sig, err := base64.RawURLEncoding.DecodeString(token[i+1:])
+	if err != nil {
+		return err
+	}
+	return Verify(key, []byte(token[:i]), sig)
 }

@@ -27,6 +27,7 @@ const (
 type entry struct {
 	key    Key // as it is published and named in assertions
 	listed Key // as the backend knows it
+	place  int // in the backend's list
 	thumb  string
 	state  *keyState
 	role   role
@@ -99,7 +100,7 @@ func (k *KeySet) plan(now time.Time) []smartcred.Event {
 		}
 		return k.changes(nil)
 	}
-	entries, events, err := k.admit()
+	entries, events, err := k.admit(now)
 	if err != nil {
 		v.err = err
 		return append(events, k.changes(nil)...)
