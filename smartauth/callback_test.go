@@ -59,10 +59,11 @@ func login(t *testing.T, srv *smartauthtest.Server, client *smartauth.Client) *s
 }
 
 func TestLoginAndRefreshWithEveryMethod(t *testing.T) {
+	quiet := &provider.PrivateKeyJWTOptions{KeySet: &signer.KeySetOptions{Observer: smartcred.Discard}}
 	basic := must(provider.NewClientSecretBasic(secretsource.Static([]byte(testSecret)), nil))
 	post := must(provider.NewClientSecretPost(secretsource.Static([]byte(testSecret)), nil))
-	rs384 := must(provider.NewPrivateKeyJWT(must(signer.FromCryptoSigner(testRSAKey(), &signer.CryptoSignerOptions{KeyID: "k1"})), nil))
-	es384 := must(provider.NewPrivateKeyJWT(must(signer.FromCryptoSigner(testECKey(), &signer.CryptoSignerOptions{KeyID: "k1"})), nil))
+	rs384 := must(provider.NewPrivateKeyJWT(must(signer.FromCryptoSigner(testRSAKey(), &signer.CryptoSignerOptions{KeyID: "k1"})), quiet))
+	es384 := must(provider.NewPrivateKeyJWT(must(signer.FromCryptoSigner(testECKey(), &signer.CryptoSignerOptions{KeyID: "k1"})), quiet))
 	jwks := func(key any, alg string) jose.JSONWebKeySet {
 		return jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key, KeyID: "k1", Algorithm: alg, Use: "sig"}}}
 	}

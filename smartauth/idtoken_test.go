@@ -237,7 +237,9 @@ func TestIDTokenKeysUnavailable(t *testing.T) {
 		"http": func(srv *smartauthtest.Server) {
 			srv.SetConfigurationMember("jwks_uri", strings.Replace(srv.JWKSURL, "https", "http", 1))
 		},
-		"404":    func(srv *smartauthtest.Server) { srv.Fail(smartauthtest.EndpointJWKS, smartauthtest.Fault{Status: 404}) },
+		"404": func(srv *smartauthtest.Server) {
+			srv.Fail(smartauthtest.EndpointJWKS, smartauthtest.Fault{Status: 404})
+		},
 		"HTML":   func(srv *smartauthtest.Server) { serveKeys(srv, "<html>") },
 		"no set": func(srv *smartauthtest.Server) { serveKeys(srv, `{"keys":{}}`) },
 		"endless": func(srv *smartauthtest.Server) {
