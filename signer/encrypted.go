@@ -70,7 +70,7 @@ func decryptWith(der, passphrase []byte) (plain []byte, err error) {
 		if recover() != nil {
 			plain, err = nil, refused("the key's encryption can't be undone here")
 			if fips140.Enforced() {
-				err = refused("the key's encryption is one that FIPS 140 mode refuses (a salt under 16 bytes, a passphrase under 14, HMAC-SHA-1, Triple DES or scrypt)")
+				err = refusedByFIPS()
 			}
 		}
 	}()
@@ -79,6 +79,10 @@ func decryptWith(der, passphrase []byte) (plain []byte, err error) {
 		return nil, nil
 	}
 	return x509.MarshalPKCS8PrivateKey(key)
+}
+
+func refusedByFIPS() error {
+	return refused("the key's encryption is one that FIPS 140 mode refuses: a salt under 16 bytes, HMAC-SHA-1 or Triple DES")
 }
 
 // checkPBES2 refuses what would make decryption panic or take without end.
@@ -98,6 +102,9 @@ func checkPBES2(der []byte) error {
 	blockSize := cbcBlockSizes[cipherOID.String()]
 	if blockSize == 0 {
 		return unsupported("the key is encrypted with the cipher %s; it takes AES-CBC: openssl pkcs8 -topk8 -v2 aes-256-cbc -in FILE -out NEW", cipherOID)
+	}
+	if blockSize == des.BlockSize && fips140.Enforced() {
+		return refusedByFIPS()
 	}
 	if !cipher.ReadASN1(&iv, casn1.OCTET_STRING) || len(iv) != blockSize || len(data) == 0 || len(data)%blockSize != 0 {
 		return notPBES2

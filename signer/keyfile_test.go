@@ -86,8 +86,8 @@ func TestKeySetFileLeavesOut(t *testing.T) {
 	}
 }
 
-// The vectors' encrypted files have 8 bytes of salt and a passphrase of 13
-// bytes: PBKDF2 in FIPS 140-only mode refuses both.
+// The vectors' encrypted files have 8 bytes of salt, which PBKDF2 in FIPS
+// 140-only mode refuses.
 func TestEncryptedKeyVectors(t *testing.T) {
 	for _, name := range []string{"rsa2048", "p384"} {
 		t.Run(name, func(t *testing.T) {
@@ -113,15 +113,47 @@ func TestEncryptedKeyVectors(t *testing.T) {
 	}
 }
 
-// Encryption as FIPS 140 allows it works in every mode.
+// Encryption as FIPS 140 allows it works in every mode, the rest in the others.
 func TestEncryptedKeyForFIPS(t *testing.T) {
-	data := encryptedPEM(t, "a passphrase of some length", 16, 2048)
-	keys, _, err := parseKeyFile(t.Context(), data, "", withPassphrase("a passphrase of some length"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if keys[0].key.Algorithm != ES384 {
-		t.Errorf("algorithm %s", keys[0].key.Algorithm)
+	const passphrase, short = "a passphrase of some length", "13 characters"
+	for name, tt := range map[string]struct {
+		passphrase string
+		cipher     pkcs8.Cipher
+		kdf        pkcs8.PBKDF2Opts
+		refused    bool // in FIPS 140-only mode
+	}{
+		"AES-256-CBC, SHA-256": {passphrase, pkcs8.AES256CBC, pkcs8.PBKDF2Opts{SaltSize: 16, IterationCount: 2048, HMACHash: crypto.SHA256}, false},
+		"AES-128-CBC, SHA-256": {passphrase, pkcs8.AES128CBC, pkcs8.PBKDF2Opts{SaltSize: 16, IterationCount: 2048, HMACHash: crypto.SHA256}, false},
+		"short passphrase":     {short, pkcs8.AES256CBC, pkcs8.PBKDF2Opts{SaltSize: 16, IterationCount: 2048, HMACHash: crypto.SHA256}, false},
+		"salt of 8 bytes":      {passphrase, pkcs8.AES256CBC, pkcs8.PBKDF2Opts{SaltSize: 8, IterationCount: 2048, HMACHash: crypto.SHA256}, true},
+		"HMAC-SHA-1":           {passphrase, pkcs8.AES256CBC, pkcs8.PBKDF2Opts{SaltSize: 16, IterationCount: 2048, HMACHash: crypto.SHA1}, true},
+		"Triple DES":           {passphrase, pkcs8.TripleDESCBC, pkcs8.PBKDF2Opts{SaltSize: 16, IterationCount: 2048, HMACHash: crypto.SHA256}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := testKey(t, "p384")
+			var der []byte
+			var err error
+			fips140.WithoutEnforcement(func() {
+				der, err = pkcs8.MarshalPrivateKey(want, []byte(tt.passphrase), &pkcs8.Opts{Cipher: tt.cipher, KDFOpts: tt.kdf})
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			data := pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})
+			keys, _, err := parseKeyFile(t.Context(), data, "", withPassphrase(tt.passphrase))
+			if tt.refused && fips140.Enforced() {
+				if !errors.Is(err, smartcred.ErrInvalidConfig) || !strings.Contains(err.Error(), "FIPS 140") {
+					t.Errorf("error %v, want one that names FIPS 140", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !samePublic(keys[0].key.Public, want.Public()) {
+				t.Error("another key")
+			}
+		})
 	}
 }
 
