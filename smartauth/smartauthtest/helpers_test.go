@@ -116,7 +116,10 @@ func marshal(v any) string {
 
 // sign makes a compact JWS of two JSON texts, by the standard library alone.
 func sign(key crypto.Signer, header, claims string) string {
-	input := b64([]byte(header)) + "." + b64([]byte(claims))
+	return signInput(key, b64([]byte(header))+"."+b64([]byte(claims)))
+}
+
+func signInput(key crypto.Signer, input string) string {
 	digest := sha512.Sum384([]byte(input))
 	var signature []byte
 	var err error

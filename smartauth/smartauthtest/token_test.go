@@ -259,6 +259,7 @@ func TestAssertionRefusals(t *testing.T) {
 	}
 	good := strings.Split(sign(ecKey(), header, claims("a")), ".")
 	for _, test := range []struct{ name, jwt, reason string }{
+		{"bits after the header's last byte", signInput(ecKey(), strings.TrimSuffix(good[0], "0")+"1."+b64([]byte(claims("e")))), "base64url"},
 		{"header member twice", sign(ecKey(), `{"alg":"ES384","kid":"k1","kid":"k1","typ":"JWT"}`, claims("b")), "twice"},
 		{"claim twice", sign(ecKey(), header, `{"iss":"jwt","iss":"jwt"}`), "twice"},
 		{"text after the claims", sign(ecKey(), header, claims("c")+"{}"), "after"},
