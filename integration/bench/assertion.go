@@ -73,7 +73,7 @@ func assertionTimes(key crypto.Signer, method jwt.SigningMethod) ([][]float64, e
 	if err != nil {
 		return nil, err
 	}
-	return race(150,
+	return race(400,
 		contender{"smartcred", func(n int) {
 			for range n {
 				must(p.Authenticate(ctx, request, func(context.Context, provider.Credential) error { return nil }))

@@ -41,7 +41,7 @@ func cachedToken() ([]result, error) {
 		return nil, err
 	}
 
-	times := race(300,
+	times := race(600,
 		parallel("smartcred", func() {
 			token, err := client.Token(ctx)
 			must(err)

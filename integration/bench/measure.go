@@ -1,14 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
 )
 
 // batchTime is how long one batch of a contender runs: long beside a goroutine's
-// start, short beside the time in which a busy machine changes its mood.
-const batchTime = 2 * time.Millisecond
+// start, short beside the time slices of a busy machine.
+const batchTime = time.Millisecond
+
+// quietPart is the part of the rounds that counts, those that took least time:
+// what disturbs a round only ever adds to it.
+const quietPart = 0.25
 
 // A contender is one of the things compared. run does its operation n times.
 type contender struct {
@@ -54,6 +59,22 @@ func timed(c contender, n int) time.Duration {
 	return time.Since(began)
 }
 
+// quiet returns the rounds of a and b that count.
+func quiet(a, b []float64) (quietA, quietB []float64) {
+	rounds := make([]int, len(a))
+	for i := range rounds {
+		rounds[i] = i
+	}
+	// Each is measured by its own usual time, so that neither decides alone.
+	usualA, usualB := median(a), median(b)
+	took := func(i int) float64 { return a[i]/usualA + b[i]/usualB }
+	slices.SortFunc(rounds, func(i, j int) int { return cmp.Compare(took(i), took(j)) })
+	for _, i := range rounds[:max(1, int(quietPart*float64(len(rounds))))] {
+		quietA, quietB = append(quietA, a[i]), append(quietB, b[i])
+	}
+	return quietA, quietB
+}
+
 // ratio is how a's time compares with b's, round by round.
 func ratio(a, b []float64) (value, noise float64) {
 	ratios := make([]float64, len(a))
@@ -86,16 +107,16 @@ func median(values []float64) float64 {
 
 // against makes a result of how a compares with b.
 func against(what string, a, b []float64, bound float64) result {
+	a, b = quiet(a, b)
 	value, noise := ratio(a, b)
 	return result{
 		what: what, value: value, noise: noise, unit: "×", bound: bound,
-		detail: fastest(a) + " : " + fastest(b),
+		detail: usual(a) + " : " + usual(b),
 	}
 }
 
-// fastest is the time of an operation in the round that the machine disturbed least.
-func fastest(times []float64) string {
-	t := time.Duration(slices.Min(times))
+func usual(times []float64) string {
+	t := time.Duration(median(times))
 	if t > time.Microsecond {
 		t = t.Round(100 * time.Nanosecond)
 	}
