@@ -24,6 +24,10 @@ import (
 	"github.com/smartcred/smartcred/smartauth/smartauthtest"
 )
 
+// In FIPS 140 mode crypto/rand seeds itself from how uneven time passes, which in
+// a synctest bubble it does not: the first read must be outside of one.
+func init() { _, _ = rand.Read(make([]byte, 1)) }
+
 // The tests' keys: making an RSA key for each test takes long.
 var (
 	testRSAKey = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
