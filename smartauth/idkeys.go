@@ -88,7 +88,7 @@ func (k *idKeys) verify(ctx context.Context, jwt string) ([]byte, error) {
 	if payload, ok := set.verify(jws); ok {
 		return payload, nil
 	}
-	set, err = k.refetch(ctx, set)
+	set, err = k.refetch(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w; fetching it again: %w", errNoKey, err)
 	}
@@ -98,12 +98,12 @@ func (k *idKeys) verify(ctx context.Context, jwt string) ([]byte, error) {
 	return nil, errNoKey
 }
 
-// refetch returns a newer set than seen, if one can be had by now.
-func (k *idKeys) refetch(ctx context.Context, seen *idKeySet) (*idKeySet, error) {
+// refetch returns a newer set, or the one that a flight of late has fetched.
+func (k *idKeys) refetch(ctx context.Context) (*idKeySet, error) {
 	return k.flight.Do(ctx, k.client.cfg.Timeout, func(ctx context.Context) (*idKeySet, error) {
 		now := time.Now()
-		if last := k.last.Load(); last != seen || !k.forced.IsZero() && now.Sub(k.forced) < refetchKeys {
-			return last, nil
+		if !k.forced.IsZero() && now.Sub(k.forced) < refetchKeys {
+			return k.last.Load(), nil
 		}
 		k.forced = now
 		return k.fetch(ctx)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -176,6 +177,40 @@ func TestSideEndpointsElsewhereWhereAllowed(t *testing.T) {
 	if got, err := client.Introspect(t.Context(), token.AccessToken(), nil); err != nil || !got.Active {
 		t.Errorf("got %+v, %v", got, err)
 	}
+}
+
+func TestIntrospectShowsNoBearer(t *testing.T) {
+	srv := newServer(t, nil)
+	client := newClient(t, srv, nil)
+	own := mustToken(t, client)
+	for _, echo := range []smartauthtest.Echo{smartauthtest.EchoJSON, smartauthtest.EchoHeaders} {
+		srv.Fail(smartauthtest.EndpointIntrospect, smartauthtest.Fault{Echo: echo, Times: 1})
+		_, err := client.Introspect(t.Context(), "another-token-than-the-caller's", &smartauth.IntrospectOptions{Bearer: own})
+		if err == nil || strings.Contains(err.Error(), own.AccessToken()) || strings.Contains(err.Error(), "another-token") {
+			t.Errorf("echo %d: got %v", echo, err)
+		}
+	}
+}
+
+// A shared secret or bearer token does not follow a server that moves.
+func TestIntrospectPinned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := newServer(t, nil)
+		client := newClient(t, srv, nil)
+		own := mustToken(t, client)
+		move := strings.NewReplacer("https://ehr.example.test", "https://moved.example.test")
+		srv.SetConfigurationMember("token_endpoint", move.Replace(srv.TokenURL))
+		srv.SetConfigurationMember("introspection_endpoint", move.Replace(srv.IntrospectionURL))
+		time.Sleep(2 * time.Hour) // the discovery document is asked for again
+		for _, opts := range []*smartauth.IntrospectOptions{nil, {Bearer: own}} {
+			if _, err := client.Introspect(t.Context(), "x", opts); !errors.Is(err, smartauth.ErrEndpointNotAllowed) {
+				t.Errorf("got %v, want ErrEndpointNotAllowed", err)
+			}
+		}
+		if n := srv.Count(smartauthtest.EndpointIntrospect); n != 0 {
+			t.Errorf("%d requests were sent", n)
+		}
+	})
 }
 
 func TestSideEndpointsFail(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -67,6 +68,9 @@ func TestRefreshCarriesOver(t *testing.T) {
 	}
 	if _, stated := second.ExpiresIn(); stated {
 		t.Error("expires_in was carried over")
+	}
+	if !slices.ContainsFunc(second.Violations(smartauth.ProfileAppLaunch), func(v smartauth.Violation) bool { return v.Field == "intent" }) {
+		t.Error("the violations are not those of the server's answer")
 	}
 	// What was stored is what there was.
 	restored, err := smartauth.ParseToken(second.Answer(), nil, second.Received)
@@ -172,6 +176,23 @@ func TestRefreshIdentity(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// An issuer that the configuration now names is another all the same.
+func TestRefreshAfterIssuerMoved(t *testing.T) {
+	const moved = "https://moved.example.test"
+	var refreshing atomic.Bool
+	srv := newWebServer(t, &smartauthtest.Options{SigningKey: testRSAKey(), ModifyIDToken: func(claims map[string]any) {
+		if refreshing.Load() {
+			claims["iss"] = moved
+		}
+	}})
+	token := login(t, srv, newClient(t, srv, webApp))
+	refreshing.Store(true)
+	client := newClient(t, srv, func(cfg *smartauth.Config) { webApp(cfg); cfg.Issuer = moved })
+	if renewed, err := client.Refresh(t.Context(), token, nil); renewed != nil || !errors.Is(err, smartauth.ErrIDToken) || !errors.Is(err, smartauth.ErrIssuerMismatch) {
+		t.Errorf("got %v, %v; want ErrIDToken and ErrIssuerMismatch", renewed, err)
 	}
 }
 
