@@ -19,6 +19,12 @@ const (
 	EventCredentialFallback EventKind = "credential_fallback"
 	// EventAllRefused: a server refused every credential there is. Warn.
 	EventAllRefused EventKind = "all_refused"
+	// EventPreviousInForce: a server still takes the previous credential only,
+	// past the time that the two may overlap; once a day. Warn.
+	EventPreviousInForce EventKind = "previous_in_force"
+	// EventMemoryFailed: what is learned about credentials can't be kept over a
+	// restart. Warn.
+	EventMemoryFailed EventKind = "memory_failed"
 
 	// EventKeyPublished: a key was seen for the first time and is in the JWK Set. Info.
 	EventKeyPublished EventKind = "key_published"

@@ -26,7 +26,9 @@ type Request struct {
 	// Server names the server entry, by its FHIR base URL. A credential belongs
 	// to one.
 	Server string
-	// URL is the URL that the request will be posted to, exactly.
+	// URL is the token endpoint, exactly as token requests are posted to it. It
+	// is the same for introspection and revocation: an assertion's audience
+	// names the authorization server, RFC 7523 section 3.
 	URL string
 	// Issuer is the authorization server's configured issuer; empty if none is
 	// configured. It never comes out of a discovery document.

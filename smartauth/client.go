@@ -141,6 +141,9 @@ func (c *Client) run(ctx context.Context, fn func(context.Context) error) error 
 	defer func() {
 		c.mu.Lock()
 		delete(c.operations, op)
+		if len(c.operations) == 0 {
+			c.operations = nil // an emptied map keeps its memory
+		}
 		c.mu.Unlock()
 	}()
 

@@ -148,7 +148,11 @@ type sideRequest struct {
 // sendSide sends r and has a successful answer read by read.
 func (c *Client) sendSide(ctx context.Context, r *sideRequest, read func(*answer) error) error {
 	return c.run(ctx, func(ctx context.Context) error {
-		endpoint, tokenEndpoint, err := c.sideEndpoint(ctx, r)
+		endpoint, err := c.sideEndpoint(ctx, r)
+		if err != nil {
+			return err
+		}
+		tokenEndpoint, algorithms, err := c.tokenEndpoint(ctx)
 		if err != nil {
 			return err
 		}
@@ -181,8 +185,10 @@ func (c *Client) sendSide(ctx context.Context, r *sideRequest, read func(*answer
 		if r.bearer != nil {
 			return send(ctx, bearerCredential(r.bearer))
 		}
+		// An assertion names the token endpoint here too: RFC 7523 section 3 has
+		// it identify the authorization server, and servers know no other name.
 		return c.cfg.Provider.Authenticate(ctx, provider.Request{
-			ClientID: c.cfg.ClientID, Server: c.cfg.BaseURL, URL: endpoint, Issuer: c.cfg.Issuer,
+			ClientID: c.cfg.ClientID, Server: c.cfg.BaseURL, URL: tokenEndpoint, Issuer: c.cfg.Issuer, Algorithms: algorithms,
 		}, send)
 	})
 }
@@ -194,29 +200,32 @@ func bearerCredential(t *Token) provider.Credential {
 	})
 }
 
-// sideEndpoint returns the endpoint of r, and the token endpoint whose origin it
-// shares. Tokens are for the server that issued them: unless AllowedAuthHosts
-// says otherwise they are not sent elsewhere because a document names it.
-func (c *Client) sideEndpoint(ctx context.Context, r *sideRequest) (endpoint, tokenEndpoint string, err error) {
+// sideEndpoint returns the endpoint of r. Tokens are for the server that issued
+// them: unless AllowedAuthHosts says otherwise they are not sent to another
+// origin than the token endpoint's because a document names it.
+func (c *Client) sideEndpoint(ctx context.Context, r *sideRequest) (string, error) {
 	doc, err := c.Discover(ctx)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
-	endpoint = r.endpoint(doc)
+	endpoint := r.endpoint(doc)
 	if endpoint == "" {
-		return "", "", fmt.Errorf("smartauth: %s: the SMART configuration has no usable %s: %w", r.op, r.name, ErrNotSupported)
+		return "", fmt.Errorf("smartauth: %s: the SMART configuration has no usable %s: %w", r.op, r.name, ErrNotSupported)
 	}
 	if err := c.allow(r.name, endpoint); err != nil {
-		return "", "", err
+		return "", err
 	}
-	tokenEndpoint, _, err = c.tokenEndpoint(ctx)
-	if err != nil || len(c.cfg.AllowedAuthHosts) > 0 {
-		return endpoint, tokenEndpoint, err
+	if len(c.cfg.AllowedAuthHosts) > 0 {
+		return endpoint, nil
+	}
+	tokenEndpoint, _, err := c.tokenEndpoint(ctx)
+	if err != nil {
+		return "", err
 	}
 	if !sameOriginURLs(endpoint, tokenEndpoint) {
-		return "", "", fmt.Errorf("smartauth: %s: %s is on another origin than the token endpoint; state allowed_auth_hosts if that is meant: %w", r.op, r.name, ErrEndpointNotAllowed)
+		return "", fmt.Errorf("smartauth: %s: %s is on another origin than the token endpoint; state allowed_auth_hosts if that is meant: %w", r.op, r.name, ErrEndpointNotAllowed)
 	}
-	return endpoint, tokenEndpoint, nil
+	return endpoint, nil
 }
 
 func sameOriginURLs(a, b string) bool {

@@ -12,7 +12,7 @@ import (
 	"github.com/smartcred/smartcred"
 )
 
-// MaxSize is the most bytes a file may have.
+// MaxSize is the most bytes a file may have, where [Options] do not say.
 const MaxSize = 1 << 20
 
 // Options say what kind of file is read.
@@ -22,6 +22,8 @@ type Options struct {
 	// InsecurePermissions accepts private files that others can read, with an
 	// event. Files that group or others can write are refused all the same.
 	InsecurePermissions bool
+	// MaxSize is the most bytes the file may have; 0: [MaxSize].
+	MaxSize int64
 	// Observer is told when a mode that is wider than it should be is accepted;
 	// nil: slog's default logger. See [Once].
 	Observer smartcred.Observer
@@ -50,16 +52,20 @@ func Read(ctx context.Context, path string, o Options) ([]byte, error) {
 	if err := checkMode(ctx, path, info.Mode().Perm(), o); err != nil {
 		return nil, err
 	}
-	if info.Size() > MaxSize {
-		return nil, tooLarge(path)
+	limit := o.MaxSize
+	if limit == 0 {
+		limit = MaxSize
+	}
+	if info.Size() > limit {
+		return nil, tooLarge(path, limit)
 	}
 	// The size may change between the two calls, and is 0 in /proc.
-	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, classify("read", path, err)
 	}
-	if len(data) > MaxSize {
-		return nil, tooLarge(path)
+	if int64(len(data)) > limit {
+		return nil, tooLarge(path, limit)
 	}
 	return data, nil
 }
@@ -81,8 +87,8 @@ func notRegular(path string, mode fs.FileMode) error {
 	return &smartcred.ConfigError{Problem: fmt.Sprintf("%s is %s, not a regular file", path, what)}
 }
 
-func tooLarge(path string) error {
-	return &smartcred.ConfigError{Problem: fmt.Sprintf("%s is larger than %d bytes", path, MaxSize)}
+func tooLarge(path string, limit int64) error {
+	return &smartcred.ConfigError{Problem: fmt.Sprintf("%s is larger than %d bytes", path, limit)}
 }
 
 // classify maps what the operating system says onto the shared errors. The

@@ -1,0 +1,336 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/smartcred/smartcred"
+)
+
+// Do makes the call with one credential after the other, until one is taken, an
+// error is no refusal, or the policy's limit is reached. All refused is a
+// [RefusedError]. Errors of [Candidates].Current and of Send come back as they are.
+func (e *Engine[C]) Do(ctx context.Context, call Call[C]) error {
+	limit := e.policy.MaxSends
+	if call.SingleUse {
+		limit = e.policy.MaxSendsSingleUse
+	}
+	if call.MaxSends > 0 {
+		limit = min(limit, call.MaxSends)
+	}
+	c := &caller[C]{engine: e, call: call, state: e.state(call.Scope), limit: limit}
+	defer c.passTurn()
+	return c.run(ctx)
+}
+
+// A caller is one call on its way through the rules.
+type caller[C any] struct {
+	engine *Engine[C]
+	call   Call[C]
+	state  *state
+	limit  int
+
+	current candidate[C]
+	others  []candidate[C]
+	listed  bool  // others were looked up
+	lookup  error // why some could not be
+
+	sends    int
+	attempts []Attempt
+	tried    []id
+	pending  []sent[C] // refusals that count only once another credential worked
+	asked    bool      // current was looked up past the cache
+	again    bool      // current is sent once more
+	unusable bool      // current can't be used, and was not sent
+	leading  bool      // this caller has the turn
+	trial    bool      // a back-off is over: each credential once
+	refused  *candidate[C]
+}
+
+type candidate[C any] struct {
+	Candidate[C]
+	id id
+}
+
+// sent is a candidate on its way, with what permitted it.
+type sent[C any] struct {
+	candidate[C]
+	by permission
+}
+
+func (c *caller[C]) run(ctx context.Context) error {
+	c.engine.reload(ctx, c.call.Scope, c.state)
+	if err := c.readCurrent(ctx); err != nil {
+		return err
+	}
+	for {
+		switch next := c.decide(time.Now()); next.step {
+		case stepSend:
+			if done, err := c.send(ctx, next.candidate); done {
+				return err
+			}
+		case stepOthers:
+			if err := c.readOthers(ctx); err != nil {
+				return err
+			}
+		case stepAsk:
+			if _, err := c.askAgain(ctx); err != nil {
+				return err
+			}
+		case stepWait:
+			select {
+			case <-next.turn:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if err := c.readCurrent(ctx); err != nil {
+				return err
+			}
+			c.listed = false
+		case stepFail:
+			return next.err
+		case stepExhausted:
+			return c.exhausted(ctx)
+		}
+	}
+}
+
+func (c *caller[C]) readCurrent(ctx context.Context) error {
+	current, err := c.call.Candidates.Current(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = c.setCurrent(ctx, current)
+	return err
+}
+
+// setCurrent reports whether current is another credential than before.
+func (c *caller[C]) setCurrent(ctx context.Context, current Candidate[C]) (changed bool, err error) {
+	i, err := c.engine.identify(ctx, current.Identity)
+	if err != nil {
+		return false, err
+	}
+	if changed = i != c.current.id; changed {
+		c.listed, c.again, c.unusable = false, false, false
+	}
+	c.current = candidate[C]{current, i}
+	return changed, nil
+}
+
+func (c *caller[C]) readOthers(ctx context.Context) error {
+	c.state.mu.Lock()
+	last := c.state.record.InForce
+	c.state.mu.Unlock()
+	others, err := c.call.Candidates.Others(ctx, func(identity []byte) bool {
+		i, err := c.engine.identify(ctx, identity)
+		return err == nil && i == last
+	})
+	c.lookup = err
+	c.others, c.listed = c.others[:0], true
+	for _, other := range others {
+		i, err := c.engine.identify(ctx, other.Identity)
+		if err != nil {
+			return err
+		}
+		if i != c.current.id {
+			c.others = append(c.others, candidate[C]{other, i})
+		}
+	}
+	return nil
+}
+
+// askAgain looks current up past the cache and reports whether it is another
+// one now. Only an answer that there is no current any more, or that it may not
+// be read, is an error.
+func (c *caller[C]) askAgain(ctx context.Context) (changed bool, err error) {
+	c.asked = true
+	newer, err := c.call.Candidates.Newer(ctx, c.current.Candidate)
+	switch {
+	case errors.Is(err, smartcred.ErrNotFound), errors.Is(err, smartcred.ErrDenied), errors.Is(err, smartcred.ErrClosed):
+		return false, err
+	case err != nil:
+		c.lookup = err
+		return false, nil
+	}
+	return c.setCurrent(ctx, newer)
+}
+
+// send makes the request and learns from what comes back.
+func (c *caller[C]) send(ctx context.Context, x sent[C]) (done bool, err error) {
+	if c.refused != nil && c.refused.id != x.id {
+		c.notifyFallback(ctx, x.candidate)
+	}
+	c.tried = append(c.tried, x.id)
+	err = c.call.Send(ctx, x.Value)
+	switch {
+	case err == nil:
+		c.sends++
+		c.succeeded(ctx, x)
+		return true, nil
+	case isNotSent(err):
+		c.attempts = append(c.attempts, x.attempt(err))
+		if x.id == c.current.id {
+			c.unusable = true
+			_, err = c.askAgain(ctx)
+			return err != nil, err
+		}
+		return false, nil
+	}
+	c.sends++
+	if !c.call.Refused(err) {
+		return true, err
+	}
+	c.attempts = append(c.attempts, x.attempt(err))
+	refused := x.candidate
+	c.refused = &refused
+	if c.call.SingleUse {
+		c.pending = append(c.pending, x)
+	} else {
+		now := time.Now()
+		c.engine.change(ctx, c.call.Scope, c.state, func(r *record) {
+			r.refused(c.engine.policy, x.id, x.Version, x.KeyID, x.by, now)
+		})
+	}
+	if c.call.Hopeless != nil && c.call.Hopeless(err) {
+		return true, c.allRefused(ctx)
+	}
+	if c.asked || c.sends >= c.limit {
+		return false, nil
+	}
+	changed, err := c.askAgain(ctx)
+	if err != nil {
+		return true, c.failed(err)
+	}
+	if !changed && x.id == c.current.id && !c.trial {
+		return false, c.considerAgain(ctx)
+	}
+	return false, nil
+}
+
+// considerAgain decides whether current, which worked before, is sent once more:
+// if the limit leaves room besides every other credential not under refusal.
+func (c *caller[C]) considerAgain(ctx context.Context) error {
+	if !c.listed {
+		if err := c.readOthers(ctx); err != nil {
+			return err
+		}
+	}
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	now := time.Now()
+	room := c.limit - c.sends
+	for _, other := range c.others {
+		r := &c.state.record
+		if slices.Contains(c.tried, other.id) || r.underRefusal(other.id, now) {
+			continue
+		}
+		if r.proven(other.id) || r.permit(c.engine.policy, other.id, now) != forbidden {
+			room--
+		}
+	}
+	c.again = room > 0 && c.state.record.proven(c.current.id)
+	return nil
+}
+
+func (c *caller[C]) succeeded(ctx context.Context, x sent[C]) {
+	now := time.Now()
+	current := c.current.id
+	adopts := x.Stage == Staged && x.id != current && slices.Contains(c.tried, current)
+
+	c.state.mu.Lock()
+	r := &c.state.record
+	k := r.find(x.id)
+	before := r.InForce
+	known := k != nil && k.Row == 0 && now.Sub(k.Worked) < time.Hour && before == x.id && r.Backoff == nil && len(c.pending) == 0 && !adopts
+	c.state.last = nil
+	c.state.mu.Unlock()
+	if x.Late {
+		c.notifyLate(ctx, x.candidate, now)
+	}
+	if known {
+		return
+	}
+	c.engine.change(ctx, c.call.Scope, c.state, func(r *record) {
+		for _, p := range c.pending {
+			r.refused(c.engine.policy, p.id, p.Version, p.KeyID, p.by, now)
+		}
+		r.worked(x.id, x.Version, x.KeyID, now)
+		switch {
+		case adopts:
+			r.Adopted = &adoption{ID: x.id, Over: current}
+		case r.Adopted != nil && (x.id == current || r.Adopted.Over != current):
+			r.Adopted = nil
+		}
+		r.trim(now)
+	})
+	if before != x.id {
+		c.notifySelected(ctx, x.candidate, adopts)
+	}
+}
+
+// exhausted ends a call that has no credential left to send.
+func (c *caller[C]) exhausted(ctx context.Context) error {
+	if c.sends > 0 {
+		return c.allRefused(ctx)
+	}
+	if len(c.attempts) > 0 { // none could be used, and the server was not asked
+		var errs []error
+		for _, a := range c.attempts {
+			errs = append(errs, a.Err)
+		}
+		return errors.Join(errs...)
+	}
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	spent := &RefusedError{Scope: c.call.Scope, BudgetSpent: true, Until: c.state.record.Regular.Add(time.Hour), Lookup: c.lookup}
+	if c.state.last != nil {
+		spent.Attempts = c.state.last.Attempts
+	}
+	return spent
+}
+
+// allRefused begins the back-off, unless the call may not.
+func (c *caller[C]) allRefused(ctx context.Context) error {
+	failed := c.failed(c.lookup)
+	if c.call.SingleUse {
+		return failed
+	}
+	now := time.Now()
+	tried := c.tried
+	c.engine.change(ctx, c.call.Scope, c.state, func(r *record) {
+		anyProven := slices.ContainsFunc(tried, r.proven)
+		r.allRefused(c.engine.policy, c.current.id, anyProven, now)
+	})
+	c.state.mu.Lock()
+	if b := c.state.record.Backoff; b != nil {
+		failed.Until = b.Until
+	}
+	c.state.last = failed
+	c.state.mu.Unlock()
+	c.notifyAllRefused(ctx, failed)
+	return failed
+}
+
+// failed is the error of what was tried, current first.
+func (c *caller[C]) failed(lookup error) *RefusedError {
+	attempts := slices.Clone(c.attempts)
+	slices.SortStableFunc(attempts, func(a, b Attempt) int { return int(a.Stage) - int(b.Stage) })
+	return &RefusedError{Scope: c.call.Scope, Attempts: attempts, Lookup: lookup}
+}
+
+// passTurn gives the turn back, if this caller has it.
+func (c *caller[C]) passTurn() {
+	if !c.leading {
+		return
+	}
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	close(c.state.leader)
+	c.state.leader = nil
+}
+
+func (x candidate[C]) attempt(err error) Attempt {
+	return Attempt{Version: x.Version, KeyID: x.KeyID, Stage: x.Stage, Err: err}
+}
