@@ -55,7 +55,8 @@ func (c *certificate) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if time.Since(c.read) >= rereadCertificate {
-		_ = c.load(hello.Context())
+		// The visitor may be gone before the files are read; the next one is not.
+		_ = c.load(context.WithoutCancel(hello.Context()))
 	}
 	return c.now, nil
 }

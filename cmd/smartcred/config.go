@@ -122,7 +122,11 @@ func unknownOption(name, prefix string, spelling func(*option) string) string {
 		return "unknown; secrets do not belong here: secret and signer take a reference to where one is kept, such as file:PATH"
 	}
 	for i := range options {
-		if known := spelling(&options[i]); near(name, known) {
+		known := spelling(&options[i])
+		switch {
+		case name == known:
+			return "unknown here; it is a map, which the configuration file alone has"
+		case near(name, known):
 			return fmt.Sprintf("unknown; did you mean %s%s?", prefix, known)
 		}
 	}

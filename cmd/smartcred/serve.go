@@ -17,8 +17,9 @@ import (
 	"github.com/smartcred/smartcred"
 )
 
-// shutdownWait leaves a second of the five that a service manager is promised.
-const shutdownWait = 4 * time.Second
+// shutdownWait is how long visitors may finish, of the five seconds in which a
+// service manager is promised the end.
+const shutdownWait = 3 * time.Second
 
 // A listening says where and how the JWK Set is served.
 type listening struct {
