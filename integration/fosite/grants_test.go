@@ -78,7 +78,7 @@ func TestRevokedRefreshToken(t *testing.T) {
 		register func(*testing.T, *server, string) provider.Provider
 	}{
 		{"client_secret_basic", loginBySecret(provider.MethodClientSecretBasic)},
-		{"private_key_jwt for the token endpoint everywhere", loginByKeyForTokenEndpoint},
+		{"private_key_jwt", loginByKey(signer.ES384)},
 	} {
 		t.Run(l.name, func(t *testing.T) {
 			u := newUser(t, l.register)
@@ -97,14 +97,6 @@ func TestRevokedRefreshToken(t *testing.T) {
 			}
 		})
 	}
-}
-
-// loginByKeyForTokenEndpoint states the audience: fosite takes assertions that
-// name its token endpoint only, at its other endpoints too.
-func loginByKeyForTokenEndpoint(t *testing.T, s *server, id string) provider.Provider {
-	p := jwtProvider(t, keyFile(t, signer.ES384), provider.PrivateKeyJWTOptions{Audience: s.URL + "/token"})
-	registerKeys(t, s, id, signer.ES384, p)
-	return p
 }
 
 func TestIntrospection(t *testing.T) {
