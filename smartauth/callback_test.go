@@ -113,9 +113,12 @@ func TestLoginAndRefreshWithEveryMethod(t *testing.T) {
 			if !srv.Active(renewed.AccessToken()) || renewed.RefreshToken() == token.RefreshToken() {
 				t.Error("the refresh gave no new tokens")
 			}
-			for _, r := range srv.RequestsTo(smartauthtest.EndpointToken) {
+			if err := client.Revoke(t.Context(), renewed); err != nil || srv.Active(renewed.AccessToken()) {
+				t.Errorf("revocation: %v, active %t", err, srv.Active(renewed.AccessToken()))
+			}
+			for _, r := range append(srv.RequestsTo(smartauthtest.EndpointToken), srv.RequestsTo(smartauthtest.EndpointRevoke)...) {
 				if r.AuthMethod != test.method || r.Status != 200 {
-					t.Errorf("%s request: method %q, status %d, %s", r.Form.Get("grant_type"), r.AuthMethod, r.Status, r.Reason)
+					t.Errorf("%s %s request: method %q, status %d, %s", r.Endpoint, r.Form.Get("grant_type"), r.AuthMethod, r.Status, r.Reason)
 				}
 			}
 		})

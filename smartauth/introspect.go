@@ -157,8 +157,7 @@ func (c *Client) sendSide(ctx context.Context, r *sideRequest, read func(*answer
 			return err
 		}
 		send := func(ctx context.Context, cred provider.Credential) error {
-			// A bearer token is a shared secret, too.
-			if err := c.pin(ctx, tokenEndpoint, r.bearer != nil || isSharedSecret(cred.Method)); err != nil {
+			if err := c.pin(ctx, tokenEndpoint, isSharedSecret(cred.Method)); err != nil {
 				return err
 			}
 			form := url.Values{"token": {r.token}}
@@ -193,6 +192,7 @@ func (c *Client) sendSide(ctx context.Context, r *sideRequest, read func(*answer
 	})
 }
 
+// bearerCredential has no method, and so counts as a shared secret.
 func bearerCredential(t *Token) provider.Credential {
 	return provider.NewCredential(provider.CredentialOptions{
 		Header:    http.Header{"Authorization": {t.values().header}},
