@@ -132,7 +132,7 @@ func (k *idKeys) get(ctx context.Context) (*idKeySet, error) {
 	req.Header.Set("User-Agent", k.client.cfg.UserAgent)
 	resp, err := k.client.http.Do(req)
 	if err != nil {
-		return nil, serverError(op, nil, networkError(err))
+		return nil, serverError(op, nil, networkError(contextError(ctx, err)))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -140,7 +140,7 @@ func (k *idKeys) get(ctx context.Context) (*idKeySet, error) {
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, serverError(op, resp, networkError(err))
+		return nil, serverError(op, resp, networkError(contextError(ctx, err)))
 	}
 	keys, err := parseIDKeys(body)
 	if err != nil {
