@@ -88,6 +88,7 @@ func TestAssertionLive(t *testing.T) {
 }
 
 func TestAssertionNeedsASigner(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.run("assertion").fails(exitUsage, "signer: is missing", "client_id: is missing", "base_url: is missing")
 	w.run("keygen", "--alg", "ES384", "--out", "key.pem").ok()

@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"testing"
+	"time"
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/provider"
+	"github.com/smartcred/smartcred/secretsource"
+	"github.com/smartcred/smartcred/signer"
 	"github.com/smartcred/smartcred/smartauth"
+	"github.com/smartcred/smartcred/smartauth/smartauthtest"
 )
 
 func TestExitStatus(t *testing.T) {
@@ -65,6 +70,53 @@ func TestExitStatus(t *testing.T) {
 			}
 			if test.err != nil && nextStep("smartcred token", test.err) == "" {
 				t.Error("no next step")
+			}
+		})
+	}
+}
+
+// silence is a backend that does not answer.
+type silence struct{}
+
+func (silence) Lookup(ctx context.Context, _ secretsource.Stage) (secretsource.Secret, error) {
+	<-ctx.Done()
+	return secretsource.Secret{}, ctx.Err()
+}
+
+func (silence) Keys(ctx context.Context) ([]signer.Key, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (silence) Sign(ctx context.Context, _ signer.Key, _ []byte) ([]byte, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A time-out is blamed on whoever was slow: here on the backend, although the
+// server is asked in the same call.
+func TestTimeOutOfTheBackend(t *testing.T) {
+	srv := smartauthtest.NewServer(t, nil)
+	secret, err := provider.NewClientSecretBasic(silence{}, &provider.SecretOptions{Cache: &secretsource.CacheOptions{Observer: smartcred.Discard}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwt, err := provider.NewPrivateKeyJWT(silence{}, &provider.PrivateKeyJWTOptions{KeySet: &signer.KeySetOptions{Observer: smartcred.Discard}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []provider.Provider{secret, jwt} {
+		t.Run(fmt.Sprintf("%T", p), func(t *testing.T) {
+			s := defaults()
+			s.baseURL, s.allowInsecureLoopback, s.clientID, s.scopes = srv.URL, true, "app", []string{"system/*.rs"}
+			o := &session{settings: s, observer: smartcred.Discard, deadline: time.Now().Add(200 * time.Millisecond), transport: http.DefaultTransport, provider: p}
+			defer o.Close()
+			_, err := o.requestToken(t.Context(), false)
+			if got := exitStatus(err); got != exitBackend {
+				t.Errorf("status %d for %v, want %d", got, err, exitBackend)
+			}
+			if srv.Count(smartauthtest.EndpointConfiguration) == 0 || srv.Count(smartauthtest.EndpointToken) != 0 {
+				t.Error("the server was asked otherwise than for its configuration")
 			}
 		})
 	}

@@ -96,6 +96,7 @@ func TestKeygenNeverOverwrites(t *testing.T) {
 }
 
 func TestJWKS(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.run("jwks").fails(exitUsage, "signer: is missing")
 	w.run("jwks", "--signer", "file:absent.pem").fails(exitBackend, "absent.pem")
@@ -234,6 +235,7 @@ func TestServeTLS(t *testing.T) {
 }
 
 func TestServeRefuses(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	w.run("keygen", "--alg", "ES384", "--out", "key.pem").ok()
 	w.certificate("tls.pem", "tls.key")

@@ -55,7 +55,10 @@ func (w *world) command(args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(w.t.Context(), self, args...)
 	cmd.Dir = w.dir
 	cmd.Env = append([]string{runMain + "=1"}, w.env...)
-	for _, name := range []string{"GODEBUG", "GOCOVERDIR", "SystemRoot"} {
+	if testing.CoverMode() != "" {
+		cmd.Env = append(cmd.Env, "GOCOVERDIR="+w.t.TempDir()) // or the runtime complains on standard error
+	}
+	for _, name := range []string{"GODEBUG", "SystemRoot"} {
 		if value, ok := os.LookupEnv(name); ok {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}

@@ -27,7 +27,7 @@ const (
 type messages struct {
 	mu   sync.Mutex
 	w    io.Writer
-	left int // lines before the output of a failure is full
+	left int // lines for warnings and a failure; what --verbose asks for is apart
 }
 
 // line writes one line, whatever the arguments hold.
@@ -38,7 +38,6 @@ func (m *messages) line(format string, args ...any) {
 }
 
 func (m *messages) write(text string) {
-	m.left--
 	text = printable(text)
 	if len(text) > maxLine {
 		text = strings.ToValidUTF8(text[:maxLine], "") + "…"
@@ -60,6 +59,7 @@ func (m *messages) Observe(_ context.Context, e smartcred.Event) {
 	defer m.mu.Unlock()
 	if e.Kind.Level() > slog.LevelInfo && m.left > maxLines-maxWarnings {
 		m.write("warning: " + eventText(e))
+		m.left--
 	}
 }
 
@@ -97,7 +97,7 @@ func (m *messages) failure(command string, err error) {
 		return
 	}
 	m.write(fmt.Sprintf("%s: %d things are wrong with the configuration:", command, len(problems)))
-	room := max(m.left-1, 1) // the last line is for what to do next
+	room := m.left - 2 // beside the first line, and the last one
 	for i, problem := range problems {
 		if i == room-1 && len(problems) > room {
 			m.write(fmt.Sprintf("  … and %d more", len(problems)-i))

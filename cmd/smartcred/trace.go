@@ -54,7 +54,7 @@ func (t *tracer) credential(cred provider.Credential) {
 	header, claims, ok := decode(form.Get("client_assertion"))
 	if ok {
 		t.messages.line("assertion: alg %s, aud %s, exp in %s, jku %q", header.Algorithm, claims.Audience,
-			time.Until(time.Unix(claims.ExpiresAt, 0)).Round(time.Second), header.JKU)
+			time.Duration(claims.ExpiresAt-time.Now().Unix())*time.Second, header.JKU)
 	}
 }
 
@@ -103,7 +103,8 @@ func (t *tracer) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	skew := "unknown (no Date)"
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		skew = date.Sub(time.Now()).Round(time.Second).String()
+		// Date has whole seconds: half of one is the middle of what it may mean.
+		skew = time.Until(date.Add(500 * time.Millisecond)).Round(time.Second).String()
 	}
 	t.messages.line("%s: HTTP %d after %s, clock skew %s, correlation id %q", where, resp.StatusCode, took, skew, t.correlationID(resp.Header))
 	return resp, nil
