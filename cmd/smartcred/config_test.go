@@ -80,7 +80,11 @@ func TestEveryKey(t *testing.T) {
 
 // Every key is a flag, and says the same there as in the file.
 func TestEveryFlag(t *testing.T) {
-	fromFile, _ := loaded(t, "--config", filepath.Join("testdata", "all.yaml"))
+	// A copy: the mode of a checkout depends on its umask, which the reader looks at.
+	fromFile, wrong := load(t, read(t, filepath.Join("testdata", "all.yaml")))
+	if len(wrong) > 0 {
+		t.Fatalf("wrong: %v", wrong)
+	}
 	fromFlags, wrong := loaded(t,
 		"--base-url=https://fhir.example.com/r4", "--token-endpoint", "https://auth.example.com/token",
 		"--authorization-endpoint=https://auth.example.com/authorize", "--issuer=https://auth.example.com",
@@ -97,8 +101,11 @@ func TestEveryFlag(t *testing.T) {
 	if len(wrong) > 0 {
 		t.Fatalf("wrong: %v", wrong)
 	}
+	if want := filepath.Join("testdata", "ca.pem"); fromFlags.caFile != want {
+		t.Errorf("ca_file is %s, want %s", fromFlags.caFile, want)
+	}
 	for _, s := range []*settings{fromFile, fromFlags} {
-		s.dirs, s.tokenParams, s.plugins = nil, nil, nil // a folder for paths, and maps
+		s.dirs, s.caFile, s.tokenParams, s.plugins = nil, "", nil, nil // paths differ, maps have no flag
 	}
 	if diff := cmp.Diff(fromFile, fromFlags, cmp.AllowUnexported(settings{}, plugin{})); diff != "" {
 		t.Errorf("settings (-file +flags):\n%s", diff)
