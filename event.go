@@ -44,6 +44,9 @@ const (
 	// EventScopeReduced: a server granted less than was asked. Info.
 	EventScopeReduced EventKind = "scope_reduced"
 
+	// EventTokenDropped: the credential that a token was got with is revoked. Warn.
+	EventTokenDropped EventKind = "token_dropped"
+
 	// EventBackendDenied: a secret source or signer says that this process may not use it. Warn.
 	EventBackendDenied EventKind = "backend_denied"
 	// EventStaleInUse: a backend can't be asked, and what it said last goes on serving. Warn.

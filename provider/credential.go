@@ -33,6 +33,9 @@ type Credential struct {
 	Version string
 	// KeyID and JTI are the assertion's kid and jti; empty for other methods.
 	KeyID, JTI string
+	// Identity is what [Checker] knows the secret or key behind it by, in this
+	// process: opaque, and nothing secret.
+	Identity string
 
 	material func() material
 }
@@ -48,6 +51,7 @@ type CredentialOptions struct {
 	Method     Method
 	Version    string
 	KeyID, JTI string
+	Identity   string
 	// Header and Params are added to the request.
 	Header http.Header
 	Params url.Values
@@ -65,7 +69,7 @@ func NewCredential(o CredentialOptions) Credential {
 		}
 	}
 	return Credential{
-		Method: o.Method, Version: o.Version, KeyID: o.KeyID, JTI: o.JTI,
+		Method: o.Method, Version: o.Version, KeyID: o.KeyID, JTI: o.JTI, Identity: o.Identity,
 		material: func() material { return m },
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/rotation"
 	"github.com/smartcred/smartcred/signer"
 )
 
@@ -41,18 +42,22 @@ type PrivateKeyJWTOptions struct {
 	// KeySet configures the [signer.KeySet] that a signer is wrapped in; nil: the
 	// defaults. It does not apply to a signer that is one already.
 	KeySet *signer.KeySetOptions
+	// Rotation says what happens when a server refuses a key; nil: the defaults.
+	Rotation *RotationOptions
 }
 
 // PrivateKeyJWT authenticates with a JWT signed by a private key: RFC 7523 as
 // SMART App Launch's client-confidential-asymmetric profiles it. Each send gets
-// a new assertion. It is safe for concurrent use.
+// a new assertion. When a server refuses the current key, the next one is tried:
+// see package rotation. It is safe for concurrent use.
 type PrivateKeyJWT struct {
-	keys *signer.KeySet
-	opts PrivateKeyJWTOptions
+	keys    *signer.KeySet
+	opts    PrivateKeyJWTOptions
+	rotator *rotator[signer.Candidate]
 }
 
 var (
-	_ Provider  = (*PrivateKeyJWT)(nil)
+	_ Rotator   = (*PrivateKeyJWT)(nil)
 	_ io.Closer = (*PrivateKeyJWT)(nil)
 )
 
@@ -76,9 +81,13 @@ func NewPrivateKeyJWT(s signer.Signer, opts *PrivateKeyJWTOptions) (*PrivateKeyJ
 	if p.opts.Audience == "" {
 		p.opts.Audience = AudienceTokenEndpoint
 	}
+	var err error
+	if p.rotator, err = newRotator[signer.Candidate](MethodPrivateKeyJWT, p.opts.Rotation); err != nil {
+		return nil, err
+	}
+	p.rotator.hopeless = explainedBySkew
 	keys, ok := s.(*signer.KeySet)
 	if !ok {
-		var err error
 		if keys, err = signer.NewKeySet(s, p.opts.KeySet); err != nil {
 			return nil, fmt.Errorf("provider: new private_key_jwt: %w", err)
 		}
@@ -93,19 +102,22 @@ func NewPrivateKeyJWT(s signer.Signer, opts *PrivateKeyJWTOptions) (*PrivateKeyJ
 
 // Authenticate implements [Provider].
 func (p *PrivateKeyJWT) Authenticate(ctx context.Context, req Request, send func(context.Context, Credential) error) error {
-	assertion, key, err := p.Assertion(ctx, req)
+	audience, err := p.audience(req)
 	if err != nil {
 		return err
 	}
-	jwt, jti, err := assertion.Sign(ctx, p.keys, key)
-	if err != nil {
-		return &CredentialError{Op: "sign assertion", Err: err}
-	}
-	return send(ctx, NewCredential(CredentialOptions{
-		Method: MethodPrivateKeyJWT, Version: key.Version, KeyID: key.ID, JTI: jti,
-		Params:    url.Values{"client_assertion_type": {assertionType}, "client_assertion": {jwt}},
-		Sensitive: [][]byte{[]byte(jwt)},
-	}))
+	candidates := &keyCandidates{PrivateKeyJWT: p, algorithms: req.Algorithms}
+	return p.rotator.do(ctx, req, candidates, func(ctx context.Context, c signer.Candidate) error {
+		jwt, jti, err := p.assertion(req.ClientID, audience).Sign(ctx, p.keys, c.Key)
+		if err != nil {
+			return asNotSent(err)
+		}
+		return send(ctx, NewCredential(CredentialOptions{
+			Method: MethodPrivateKeyJWT, Version: c.Key.Version, KeyID: c.Key.ID, JTI: jti, Identity: c.Thumbprint,
+			Params:    url.Values{"client_assertion_type": {assertionType}, "client_assertion": {jwt}},
+			Sensitive: [][]byte{[]byte(jwt)},
+		}))
+	})
 }
 
 // Assertion returns what would be signed for req now, and by which key, without
@@ -120,6 +132,24 @@ func (p *PrivateKeyJWT) Assertion(ctx context.Context, req Request) (signer.Asse
 		return signer.Assertion{}, signer.Key{}, &CredentialError{Op: "choose signing key", Err: err}
 	}
 	return p.assertion(req.ClientID, audience), key, nil
+}
+
+// Status implements [Rotator].
+func (p *PrivateKeyJWT) Status(ctx context.Context, clientID, server string) Status {
+	return Status{
+		Status:   p.rotator.engine.Status(ctx, rotation.Scope{ClientID: clientID, Server: server}),
+		Degraded: p.keys.Stale(),
+	}
+}
+
+// Reset implements [Rotator].
+func (p *PrivateKeyJWT) Reset(ctx context.Context, clientID, server string) {
+	p.rotator.engine.Reset(ctx, rotation.Scope{ClientID: clientID, Server: server})
+}
+
+// SetRevoked implements [Rotator], by [signer.KeySet.SetRevoked].
+func (p *PrivateKeyJWT) SetRevoked(ctx context.Context, revoked []string) {
+	p.keys.SetRevoked(ctx, revoked)
 }
 
 // KeySet returns the keys that p signs with, for serving them.

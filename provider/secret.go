@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/rotation"
 	"github.com/smartcred/smartcred/secretsource"
 )
 
@@ -35,24 +36,28 @@ type SecretOptions struct {
 	// Cache is how long looked-up secrets are kept; nil: the defaults. It does
 	// not apply to a source that is a [*secretsource.Cache] already.
 	Cache *secretsource.CacheOptions
+	// Rotation says what happens when a server refuses a secret; nil: the defaults.
+	Rotation *RotationOptions
 }
 
 // ClientSecretBasic authenticates with a client secret in the Authorization
-// header: RFC 6749 section 2.3.1. It is safe for concurrent use.
+// header: RFC 6749 section 2.3.1. When a server refuses the current secret, the
+// next one is tried: see package rotation. It is safe for concurrent use.
 type ClientSecretBasic struct {
-	secrets  *secretsource.Cache
+	secrets  *secrets
 	encoding SecretEncoding
 }
 
 // ClientSecretPost authenticates with a client secret in the request's body:
-// RFC 6749 section 2.3.1. It is safe for concurrent use.
+// RFC 6749 section 2.3.1. When a server refuses the current secret, the next one
+// is tried: see package rotation. It is safe for concurrent use.
 type ClientSecretPost struct {
-	secrets *secretsource.Cache
+	secrets *secrets
 }
 
 var (
-	_ Provider  = (*ClientSecretBasic)(nil)
-	_ Provider  = (*ClientSecretPost)(nil)
+	_ Rotator   = (*ClientSecretBasic)(nil)
+	_ Rotator   = (*ClientSecretPost)(nil)
 	_ io.Closer = (*ClientSecretBasic)(nil)
 	_ io.Closer = (*ClientSecretPost)(nil)
 )
@@ -71,88 +76,97 @@ func NewClientSecretBasic(source secretsource.Source, opts *SecretOptions) (*Cli
 	default:
 		return nil, &smartcred.ConfigError{Option: "secret_encoding", Problem: fmt.Sprintf("unknown encoding %q: use rfc6749 or raw", o.Encoding)}
 	}
-	secrets, err := cached(source, o.Cache)
+	s, err := newSecrets(MethodClientSecretBasic, source, o)
 	if err != nil {
 		return nil, err
 	}
-	return &ClientSecretBasic{secrets: secrets, encoding: o.Encoding}, nil
+	return &ClientSecretBasic{secrets: s, encoding: o.Encoding}, nil
 }
 
 // NewClientSecretPost returns a provider that looks the secret up in source.
 // A source that is no [*secretsource.Cache] is wrapped in one.
 func NewClientSecretPost(source secretsource.Source, opts *SecretOptions) (*ClientSecretPost, error) {
-	var cache *secretsource.CacheOptions
+	var o SecretOptions
 	if opts != nil {
-		cache = opts.Cache
+		o = *opts
 	}
-	secrets, err := cached(source, cache)
+	s, err := newSecrets(MethodClientSecretPost, source, o)
 	if err != nil {
 		return nil, err
 	}
-	return &ClientSecretPost{secrets: secrets}, nil
-}
-
-func cached(source secretsource.Source, opts *secretsource.CacheOptions) (*secretsource.Cache, error) {
-	switch s := source.(type) {
-	case nil:
-		return nil, &smartcred.ConfigError{Option: "secret", Problem: "no secret source given"}
-	case *secretsource.Cache:
-		return s, nil
-	default:
-		return secretsource.NewCache(source, opts), nil
-	}
+	return &ClientSecretPost{secrets: s}, nil
 }
 
 // Authenticate implements [Provider].
 func (p *ClientSecretBasic) Authenticate(ctx context.Context, req Request, send func(context.Context, Credential) error) error {
-	secret, err := lookup(ctx, p.secrets)
-	if err != nil {
-		return err
-	}
-	value := secret.Reveal()
-	header, err := basicHeader(req.ClientID, string(value), p.encoding)
-	if err != nil {
-		return err
-	}
-	return send(ctx, NewCredential(CredentialOptions{
-		Method:    MethodClientSecretBasic,
-		Version:   secret.Version,
-		Header:    http.Header{"Authorization": {header}},
-		Sensitive: [][]byte{value, []byte(strings.TrimPrefix(header, "Basic "))},
-	}))
+	return p.secrets.authenticate(ctx, req, send, func(secret secretsource.Secret) (CredentialOptions, error) {
+		value := secret.Reveal()
+		header, err := basicHeader(req.ClientID, string(value), p.encoding)
+		return CredentialOptions{
+			Method:    MethodClientSecretBasic,
+			Header:    http.Header{"Authorization": {header}},
+			Sensitive: [][]byte{value, []byte(strings.TrimPrefix(header, "Basic "))},
+		}, err
+	})
 }
 
 // Authenticate implements [Provider].
 func (p *ClientSecretPost) Authenticate(ctx context.Context, req Request, send func(context.Context, Credential) error) error {
-	secret, err := lookup(ctx, p.secrets)
-	if err != nil {
-		return err
-	}
-	value := secret.Reveal()
-	return send(ctx, NewCredential(CredentialOptions{
-		Method:    MethodClientSecretPost,
-		Version:   secret.Version,
-		Params:    url.Values{"client_id": {req.ClientID}, "client_secret": {string(value)}},
-		Sensitive: [][]byte{value},
-	}))
+	return p.secrets.authenticate(ctx, req, send, func(secret secretsource.Secret) (CredentialOptions, error) {
+		value := secret.Reveal()
+		return CredentialOptions{
+			Method:    MethodClientSecretPost,
+			Params:    url.Values{"client_id": {req.ClientID}, "client_secret": {string(value)}},
+			Sensitive: [][]byte{value},
+		}, nil
+	})
+}
+
+// Check implements [Checker].
+func (p *ClientSecretBasic) Check(ctx context.Context, identity string) error {
+	return p.secrets.check(ctx, identity)
+}
+
+// Check implements [Checker].
+func (p *ClientSecretPost) Check(ctx context.Context, identity string) error {
+	return p.secrets.check(ctx, identity)
+}
+
+// Status implements [Rotator].
+func (p *ClientSecretBasic) Status(ctx context.Context, clientID, server string) Status {
+	return p.secrets.status(ctx, rotation.Scope{ClientID: clientID, Server: server})
+}
+
+// Status implements [Rotator].
+func (p *ClientSecretPost) Status(ctx context.Context, clientID, server string) Status {
+	return p.secrets.status(ctx, rotation.Scope{ClientID: clientID, Server: server})
+}
+
+// Reset implements [Rotator].
+func (p *ClientSecretBasic) Reset(ctx context.Context, clientID, server string) {
+	p.secrets.rotator.engine.Reset(ctx, rotation.Scope{ClientID: clientID, Server: server})
+}
+
+// Reset implements [Rotator].
+func (p *ClientSecretPost) Reset(ctx context.Context, clientID, server string) {
+	p.secrets.rotator.engine.Reset(ctx, rotation.Scope{ClientID: clientID, Server: server})
+}
+
+// SetRevoked implements [Rotator].
+func (p *ClientSecretBasic) SetRevoked(_ context.Context, revoked []string) {
+	p.secrets.rotator.setRevoked(revoked)
+}
+
+// SetRevoked implements [Rotator].
+func (p *ClientSecretPost) SetRevoked(_ context.Context, revoked []string) {
+	p.secrets.rotator.setRevoked(revoked)
 }
 
 // Close ends look-ups in flight and closes the source if it is an [io.Closer].
-func (p *ClientSecretBasic) Close() error { return p.secrets.Close() }
+func (p *ClientSecretBasic) Close() error { return p.secrets.cache.Close() }
 
 // Close ends look-ups in flight and closes the source if it is an [io.Closer].
-func (p *ClientSecretPost) Close() error { return p.secrets.Close() }
-
-func lookup(ctx context.Context, secrets *secretsource.Cache) (secretsource.Secret, error) {
-	secret, err := secrets.Lookup(ctx, secretsource.Current)
-	switch {
-	case err != nil:
-		return secretsource.Secret{}, &CredentialError{Op: "look up client secret", Err: err}
-	case len(secret.Reveal()) == 0:
-		return secretsource.Secret{}, &CredentialError{Op: "look up client secret", Err: fmt.Errorf("the source's value is empty: %w", smartcred.ErrNotFound)}
-	}
-	return secret, nil
-}
+func (p *ClientSecretPost) Close() error { return p.secrets.cache.Close() }
 
 var errColon = errors.New("client id has a colon, which the raw encoding of HTTP Basic can't carry: use secret_encoding rfc6749 or client_secret_post")
 

@@ -41,6 +41,8 @@ type Candidate[C any] struct {
 	// Version and KeyID name it in logs.
 	Version, KeyID string
 	Stage          Stage
+	// LastResort says that it could not be used lately: it comes last.
+	LastResort bool
 	// Late says that it is used past its time, because the server still takes
 	// no newer one: a warning a day says so.
 	Late bool

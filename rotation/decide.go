@@ -62,7 +62,7 @@ func (c *caller[C]) decide(now time.Time) decision[C] {
 				}
 			}
 			// The one request an hour is for all in turn, so it goes by age too.
-			comesLast := by == asSpare || r.underRefusal(x.id, now) && !c.trial && !(c.again && x.id == c.current.id)
+			comesLast := by == asSpare || x.LastResort || r.underRefusal(x.id, now) && !c.trial && !(c.again && x.id == c.current.id)
 			if comesLast != last {
 				continue
 			}
@@ -116,7 +116,7 @@ func (c *caller[C]) order(r *record, byAge bool) []candidate[C] {
 	first := id{}
 	if r.Adopted != nil && r.Adopted.Over == c.current.id {
 		first = r.Adopted.ID
-	} else if c.unusable {
+	} else if c.unusable || c.current.LastResort {
 		first = r.InForce
 	}
 	if first != (id{}) {

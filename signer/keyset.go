@@ -278,7 +278,7 @@ func (k *KeySet) Close() error {
 // choose returns the entry to sign with, and says so when it is a staged one.
 func (k *KeySet) choose(ctx context.Context, v *view, algorithms []string) *entry {
 	e := v.choose(algorithms, time.Now())
-	if e.role == roleNext && e.state.early.CompareAndSwap(false, true) {
+	if e.role == RoleNext && e.state.early.CompareAndSwap(false, true) {
 		k.notify(ctx, []smartcred.Event{k.event(smartcred.EventKeyActivated, e.key,
 			"no other key can sign: this one signs before its time", nil)})
 	}

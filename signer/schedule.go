@@ -12,17 +12,6 @@ import (
 	"github.com/smartcred/smartcred"
 )
 
-// A role is a key's place in its life. Published keys are ordered by it.
-type role int
-
-const (
-	roleNext role = iota
-	roleCurrent
-	rolePrevious
-	roleOlder
-	roleRetired // not published
-)
-
 // An entry is a key in use.
 type entry struct {
 	key    Key // as it is published and named in assertions
@@ -30,7 +19,7 @@ type entry struct {
 	place  int // in the backend's list
 	thumb  string
 	state  *keyState
-	role   role
+	role   Role
 }
 
 // A view is what the list means at a time. It does not change once it is stored.
@@ -57,7 +46,7 @@ func (v *view) choose(algorithms []string, now time.Time) *entry {
 		if !e.state.ready(now) {
 			cost += 4
 		}
-		if e.role == roleNext {
+		if e.role == RoleNext {
 			cost += 2
 		}
 		if !e.key.Algorithm.advertised(algorithms) {
@@ -136,15 +125,15 @@ func (k *KeySet) assignRoles(v *view, now time.Time) {
 		for i, e := range keys {
 			switch {
 			case i < current:
-				e.role = roleNext
+				e.role = RoleNext
 			case i == current:
-				e.role = roleCurrent
+				e.role = RoleCurrent
 			case i == current+1:
-				e.role = rolePrevious
+				e.role = RolePrevious
 			default:
-				e.role = roleOlder
+				e.role = RoleOlder
 				if since := start(keys[i-1]); !since.IsZero() && at(since.Add(retireAfter)) {
-					e.role = roleRetired
+					e.role = RoleRetired
 				}
 			}
 		}
@@ -165,17 +154,17 @@ func start(e *entry) time.Time {
 // keys that are furthest from signing. The current key always stays.
 func limit(keys []*entry) {
 	rank := func(e *entry) int {
-		return [...]int{roleNext: 1, roleCurrent: 0, rolePrevious: 2, roleOlder: 3, roleRetired: 4}[e.role]
+		return [...]int{RoleNext: 1, RoleCurrent: 0, RolePrevious: 2, RoleOlder: 3, RoleRetired: 4}[e.role]
 	}
 	byUse := slices.Clone(keys)
 	slices.SortStableFunc(byUse, func(a, b *entry) int {
-		if d := rank(a) - rank(b); d != 0 || a.role != roleNext {
+		if d := rank(a) - rank(b); d != 0 || a.role != RoleNext {
 			return d
 		}
 		return a.key.NotBefore.Compare(b.key.NotBefore)
 	})
 	for i := maxPublished; i < len(byUse); i++ {
-		byUse[i].role = roleRetired
+		byUse[i].role = RoleRetired
 	}
 }
 
@@ -185,9 +174,9 @@ func ladder(entries []*entry, now time.Time) []*entry {
 	var current, ready, staged []*entry
 	for _, e := range entries {
 		switch {
-		case e.role == roleCurrent:
+		case e.role == RoleCurrent:
 			current = append(current, e)
-		case e.role != roleNext && !e.key.NotBefore.After(now):
+		case e.role != RoleNext && !e.key.NotBefore.After(now):
 			ready = append(ready, e)
 		default:
 			staged = append(staged, e)
@@ -199,7 +188,7 @@ func ladder(entries []*entry, now time.Time) []*entry {
 
 // publish fills in what the JWK Set holds.
 func (v *view) publish() error {
-	shown := slices.DeleteFunc(slices.Clone(v.entries), func(e *entry) bool { return e.role == roleRetired })
+	shown := slices.DeleteFunc(slices.Clone(v.entries), func(e *entry) bool { return e.role == RoleRetired })
 	slices.SortStableFunc(shown, func(a, b *entry) int { return int(a.role - b.role) })
 	for _, e := range shown {
 		v.published = append(v.published, e.key)
@@ -224,15 +213,15 @@ func (k *KeySet) changes(entries []*entry) []smartcred.Event {
 	replaced := map[Algorithm]bool{} // algorithms whose previous key is another one now
 	for _, e := range entries {
 		now[e.thumb] = e
-		if was := k.known[e.thumb]; e.role == rolePrevious && was != nil && was.role != rolePrevious {
+		if was := k.known[e.thumb]; e.role == RolePrevious && was != nil && was.role != RolePrevious {
 			replaced[e.key.Algorithm] = true
 		}
 	}
 	for _, thumb := range slices.Sorted(maps.Keys(k.known)) {
 		was := k.known[thumb]
 		switch {
-		case now[thumb] != nil, was.role == roleRetired, k.reported[thumb] != "":
-		case was.role == roleOlder || was.role == rolePrevious && replaced[was.key.Algorithm]:
+		case now[thumb] != nil, was.role == RoleRetired, k.reported[thumb] != "":
+		case was.role == RoleOlder || was.role == RolePrevious && replaced[was.key.Algorithm]:
 			events = append(events, k.event(smartcred.EventKeyRetired, was.key, "the backend no longer lists it; its successors took over", nil))
 		default:
 			events = append(events, k.event(smartcred.EventKeyRevoked, was.key, "the backend no longer lists it", nil))
@@ -241,12 +230,12 @@ func (k *KeySet) changes(entries []*entry) []smartcred.Event {
 	for _, e := range entries {
 		was := k.known[e.thumb]
 		switch {
-		case was == nil && e.role != roleRetired:
+		case was == nil && e.role != RoleRetired:
 			events = append(events, k.event(smartcred.EventKeyPublished, e.key, "", nil))
-		case was != nil && was.role != roleRetired && e.role == roleRetired:
+		case was != nil && was.role != RoleRetired && e.role == RoleRetired:
 			events = append(events, k.event(smartcred.EventKeyRetired, e.key, "its successors took over", nil))
 		}
-		if e.role == roleCurrent && (was == nil || was.role != roleCurrent) {
+		if e.role == RoleCurrent && (was == nil || was.role != RoleCurrent) {
 			events = append(events, k.event(smartcred.EventKeyActivated, e.key, "", nil))
 		}
 	}

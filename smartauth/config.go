@@ -147,7 +147,7 @@ func (cfg Config) complete() (*Config, error) {
 		}
 	}
 	for _, scope := range cfg.Scopes {
-		if scope == "" || strings.ContainsFunc(scope, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
+		if !isScopeToken(scope) {
 			bad("scopes", "has an entry that is empty or has characters RFC 6749 section 3.3 does not allow; give one scope an entry")
 			break
 		}

@@ -118,7 +118,7 @@ func (c *Client) fetchDiscovery(ctx context.Context, last *discovered) (doc *Con
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, "", serverError(op, nil, networkError(err))
+		return nil, "", serverError(op, nil, networkError(contextError(ctx, err)))
 	}
 	defer resp.Body.Close()
 	switch {
@@ -131,7 +131,7 @@ func (c *Client) fetchDiscovery(ctx context.Context, last *discovered) (doc *Con
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, "", serverError(op, resp, networkError(err))
+		return nil, "", serverError(op, resp, networkError(contextError(ctx, err)))
 	}
 	doc, err = ParseConfiguration(c.cfg.BaseURL, body)
 	if err != nil {

@@ -90,6 +90,9 @@ func (e *ServerError) Error() string {
 // Unwrap returns the cause.
 func (e *ServerError) Unwrap() error { return e.Err }
 
+// HTTPStatus returns Status: package provider looks whether it is a bare 401.
+func (e *ServerError) HTTPStatus() int { return e.Status }
+
 // serverError is a [ServerError] of resp, which may be nil.
 func serverError(op string, resp *http.Response, err error) *ServerError {
 	e := &ServerError{Op: "smartauth: " + op, Err: err}

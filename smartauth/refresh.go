@@ -84,7 +84,7 @@ func (c *Client) refresh(ctx context.Context, token *Token, scopes []string) (*T
 	if err != nil {
 		return nil, fmt.Errorf("smartauth: refresh token: %w: %w", ErrGrantUncertain, err)
 	}
-	merged.identity = identity
+	merged.identity, merged.credential = identity, fresh.credential
 	return merged, nil
 }
 

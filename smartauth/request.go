@@ -68,7 +68,9 @@ func (c *Client) requestToken(ctx context.Context, r *tokenRequest) (token *Toke
 			if err := c.pin(ctx, endpoint, isSharedSecret(cred.Method)); err != nil {
 				return err
 			}
-			token, err = c.sendTokenRequest(ctx, endpoint, r, cred)
+			if token, err = c.sendTokenRequest(ctx, endpoint, r, cred); err == nil {
+				token.credential = cred.Identity
+			}
 			return err
 		})
 	})

@@ -43,6 +43,7 @@ type Token struct {
 	stated     bool // expires_in was there and could be read
 	violations []Violation
 	identity   *Identity // of a validated id token
+	credential string    // what the provider's Checker knows the credential by that got it
 	secret     func() *tokenSecret
 }
 

@@ -2,6 +2,7 @@ package smartauth
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/internal/flight"
+	"github.com/smartcred/smartcred/provider"
 )
 
 const (
@@ -24,6 +26,10 @@ const (
 
 	// A 401 of the FHIR server forces a renewal at most this often.
 	forcedRenewal = 30 * time.Second
+
+	// The credential behind a token in use is checked this often: a revoked one
+	// ends the token.
+	checkEvery = time.Minute
 )
 
 // A TokenSource gives out a token that is renewed ahead of its expiry. It is
@@ -33,6 +39,7 @@ type TokenSource struct {
 	fetch  func(context.Context) (*Token, error)
 	client *Client
 	flight flight.Flight[*Token]
+	check  flight.Flight[struct{}]
 
 	mu      sync.Mutex
 	closed  bool
@@ -46,6 +53,7 @@ type TokenSource struct {
 type cachedToken struct {
 	token *Token
 	until time.Time // a read after this takes the slow path
+	renew time.Time // when it is to be renewed, or next tried to be
 }
 
 func (s *TokenSource) init(c *Client, fetch func(context.Context) (*Token, error)) {
@@ -88,6 +96,11 @@ func (s *TokenSource) next(ctx context.Context) (*flight.Call[*Token], *Token, e
 	if c != nil && now.Before(c.until) {
 		return nil, c.token, nil
 	}
+	if c != nil && now.Before(c.renew) {
+		s.startCheck(ctx, c.token)
+		s.serve(c.token, c.renew)
+		return nil, c.token, nil
+	}
 	var live *Token
 	if c != nil && now.Before(c.token.Expiry) {
 		live = c.token
@@ -106,12 +119,44 @@ func (s *TokenSource) next(ctx context.Context) (*flight.Call[*Token], *Token, e
 	return call, live, nil
 }
 
-// serve lets reads take token from memory until then or its expiry.
-func (s *TokenSource) serve(token *Token, until time.Time) {
-	if token.Expiry.Before(until) {
-		until = token.Expiry
+// serve lets reads take token from memory until it is to be renewed, or until
+// its credential is to be checked.
+func (s *TokenSource) serve(token *Token, renew time.Time) {
+	if token.Expiry.Before(renew) {
+		renew = token.Expiry
 	}
-	s.cached.Store(&cachedToken{token: token, until: until})
+	until := renew
+	if token.credential != "" {
+		if check := time.Now().Add(checkEvery); check.Before(until) {
+			until = check
+		}
+	}
+	s.cached.Store(&cachedToken{token: token, until: until, renew: renew})
+}
+
+// startCheck has the provider asked, while token serves, whether the credential
+// that it was got with may still be used.
+func (s *TokenSource) startCheck(ctx context.Context, token *Token) {
+	checker, ok := s.client.cfg.Provider.(provider.Checker)
+	if !ok {
+		return
+	}
+	s.check.Start(ctx, s.client.cfg.Timeout, func(ctx context.Context) (none struct{}, err error) {
+		err = s.client.run(ctx, func(ctx context.Context) error { return checker.Check(ctx, token.credential) })
+		if !errors.Is(err, provider.ErrRevoked) {
+			return none, err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if c := s.cached.Load(); c != nil && c.token == token {
+			s.cached.Store(nil)
+			smartcred.Notify(ctx, s.client.cfg.Observer, smartcred.Event{
+				Kind: smartcred.EventTokenDropped, ClientID: s.client.cfg.ClientID, Server: s.client.cfg.BaseURL, Err: err,
+				Detail: "the credential that the token was got with may not be used any more",
+			})
+		}
+		return none, err
+	})
 }
 
 // renew is the flight.
@@ -121,6 +166,13 @@ func (s *TokenSource) renew(ctx context.Context) (*Token, error) {
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, smartcred.ErrClosed
+	}
+	var refused *provider.RefusedError
+	if errors.As(err, &refused) {
+		// The provider has a back-off of its own, which another value at the
+		// source ends: it is asked every time.
+		s.failure, s.pause = nil, 0
+		return nil, err
 	}
 	if err != nil {
 		s.pause = min(max(2*s.pause, firstRetry), lastRetry)
@@ -173,4 +225,5 @@ func (s *TokenSource) close() {
 	s.cached.Store(nil)
 	s.mu.Unlock()
 	s.flight.Close()
+	s.check.Close()
 }
