@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/smartcred/smartcred"
@@ -87,10 +88,14 @@ func NewPrivateKeyJWT(s signer.Signer, opts *PrivateKeyJWTOptions) (*PrivateKeyJ
 	}
 	p.rotator.hopeless = explainedBySkew
 	keys, ok := s.(*signer.KeySet)
-	if !ok {
-		if keys, err = signer.NewKeySet(s, p.opts.KeySet); err != nil {
+	revoked := *p.rotator.revoked.Load()
+	switch {
+	case !ok:
+		if keys, err = newKeySet(s, p.opts.KeySet, revoked); err != nil {
 			return nil, fmt.Errorf("provider: new private_key_jwt: %w", err)
 		}
+	case len(revoked) > 0:
+		return nil, &smartcred.ConfigError{Option: "revoked", Problem: "a key set has its own list: use KeySetOptions.Revoked or KeySet.SetRevoked"}
 	}
 	p.keys = keys
 	// With stand-ins for what a request brings, so that a wrong option is said now.
@@ -98,6 +103,15 @@ func NewPrivateKeyJWT(s signer.Signer, opts *PrivateKeyJWTOptions) (*PrivateKeyJ
 		return nil, fmt.Errorf("provider: new private_key_jwt: %w", err)
 	}
 	return p, nil
+}
+
+func newKeySet(s signer.Signer, opts *signer.KeySetOptions, revoked []string) (*signer.KeySet, error) {
+	var o signer.KeySetOptions
+	if opts != nil {
+		o = *opts
+	}
+	o.Revoked = slices.Concat(o.Revoked, revoked)
+	return signer.NewKeySet(s, &o)
 }
 
 // Authenticate implements [Provider].
