@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +21,8 @@ const wellKnown = "/.well-known/smart-configuration"
 const (
 	// retryDiscovery is how long a failed discovery keeps others from asking.
 	retryDiscovery = 5 * time.Second
+	// leastDiscoveryTTL is the least that a server can ask its document to be kept.
+	leastDiscoveryTTL = time.Minute
 	// discoveryPatience is how long a server that does not answer is waited for
 	// where there is an older document.
 	discoveryPatience = 2 * time.Second
@@ -47,7 +46,7 @@ type discovered struct {
 }
 
 // Discover returns the server's SMART configuration. It is cached for
-// [Config.DiscoveryTTL]; while the server can't be asked, the last one serves
+// [Config.DiscoveryTTL], or for less where the server says so; while the server can't be asked, the last one serves
 // on. Any number of callers make one request. A document that is no JSON object
 // is a [ServerError]; one with violations is returned: see
 // [Configuration.Violations].
@@ -87,9 +86,17 @@ func (c *Client) Discover(ctx context.Context) (*Configuration, error) {
 
 func (c *Client) refreshDiscovery(ctx context.Context, last *discovered) (*Configuration, error) {
 	d := &c.discovery
-	doc, etag, err := c.fetchDiscovery(ctx, last)
+	next, err := c.fetchDiscovery(ctx, last)
+	if err == nil && next.doc.TokenEndpoint == "" && c.cfg.TokenEndpoint == "" {
+		// Half a document, of a server under maintenance: it never takes the
+		// place of a whole one, and does not serve for long.
+		next.until = time.Now().Add(retryDiscovery)
+		if last != nil && last.doc.TokenEndpoint != "" {
+			err = c.serverError("discovery", nil, errNoTokenEndpoint)
+		}
+	}
 	if err == nil {
-		d.last.Store(&discovered{doc: doc, etag: etag, until: time.Now().Add(c.cfg.DiscoveryTTL)})
+		d.last.Store(next)
 	}
 	d.mu.Lock()
 	failedBefore := d.err != nil
@@ -102,14 +109,19 @@ func (c *Client) refreshDiscovery(ctx context.Context, last *discovered) (*Confi
 			Detail: "discovery fails; the last SMART configuration serves on", Err: err,
 		})
 	}
-	return doc, err
+	if err != nil {
+		return nil, err
+	}
+	return next.doc, nil
 }
 
-func (c *Client) fetchDiscovery(ctx context.Context, last *discovered) (doc *Configuration, etag string, err error) {
+var errNoTokenEndpoint = errors.New("the SMART configuration has no usable token_endpoint; state token_endpoint in the configuration")
+
+func (c *Client) fetchDiscovery(ctx context.Context, last *discovered) (*discovered, error) {
 	const op = "discovery"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.cfg.BaseURL+wellKnown, nil)
 	if err != nil {
-		return nil, "", fmt.Errorf("smartauth: %s: %w", op, err)
+		return nil, fmt.Errorf("smartauth: %s: %w", op, err)
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
@@ -118,27 +130,46 @@ func (c *Client) fetchDiscovery(ctx context.Context, last *discovered) (doc *Con
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, "", serverError(op, nil, networkError(contextError(ctx, err)))
+		return nil, c.serverError(op, nil, networkError(contextError(ctx, err)))
 	}
 	defer resp.Body.Close()
 	switch {
 	case resp.StatusCode == http.StatusNotModified && last != nil:
-		return last.doc, last.etag, nil
+		return &discovered{doc: last.doc, etag: last.etag, until: c.freshUntil(resp.Header)}, nil
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
-		return nil, "", serverError(op, resp, errors.New("a redirect to another origin is not followed"))
+		return nil, c.serverError(op, resp, errors.New("a redirect to another origin is not followed"))
 	case resp.StatusCode != http.StatusOK:
-		return nil, "", serverError(op, resp, errors.New("no SMART configuration"))
+		return nil, c.serverError(op, resp, errors.New("no SMART configuration"))
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, "", serverError(op, resp, networkError(contextError(ctx, err)))
+		return nil, c.serverError(op, resp, networkError(contextError(ctx, err)))
 	}
-	doc, err = ParseConfiguration(c.cfg.BaseURL, body)
+	doc, err := ParseConfiguration(c.cfg.BaseURL, body)
 	if err != nil {
-		return nil, "", serverError(op, resp, err)
+		return nil, c.serverError(op, resp, err)
 	}
-	return doc, resp.Header.Get("ETag"), nil
+	return &discovered{doc: doc, etag: resp.Header.Get("ETag"), until: c.freshUntil(resp.Header)}, nil
 }
+
+// freshUntil is when an answer's document is asked for again: after the time that
+// its Cache-Control allows, but not within a minute nor after the configured one.
+func (c *Client) freshUntil(header http.Header) time.Time {
+	ttl := c.cfg.DiscoveryTTL
+	for directive := range strings.SplitSeq(header.Get("Cache-Control"), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		switch strings.ToLower(name) {
+		case "no-store", "no-cache":
+			ttl = min(ttl, leastDiscoveryTTL)
+		case "max-age":
+			if seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31); err == nil {
+				ttl = min(ttl, max(time.Duration(seconds)*time.Second, leastDiscoveryTTL))
+			}
+		}
+	}
+	return time.Now().Add(ttl)
+}
+
 
 // tokenEndpoint returns the URL to post token requests to, and the signing
 // algorithms that the server says it takes.
@@ -151,64 +182,10 @@ func (c *Client) tokenEndpoint(ctx context.Context) (endpoint string, algorithms
 		return "", nil, err
 	}
 	if doc.TokenEndpoint == "" {
-		return "", nil, serverError("discovery", nil, errors.New("the SMART configuration has no usable token_endpoint; state token_endpoint in the configuration"))
+		return "", nil, c.serverError("discovery", nil, errNoTokenEndpoint)
 	}
 	if err := c.allow("token_endpoint", doc.TokenEndpoint); err != nil {
 		return "", nil, err
 	}
 	return doc.TokenEndpoint, doc.TokenEndpointAuthSigningAlgorithms, nil
-}
-
-// allow refuses discovered endpoints that nothing may be sent to.
-func (c *Client) allow(name, endpoint string) error {
-	if err := checkURL(endpoint, c.cfg.AllowInsecureLoopback); err != nil {
-		return fmt.Errorf("smartauth: discovery: %s %w: %w", name, err, ErrEndpointNotAllowed)
-	}
-	if len(c.cfg.AllowedAuthHosts) == 0 {
-		return nil
-	}
-	u, err := url.Parse(endpoint)
-	if err != nil || !slices.ContainsFunc(c.cfg.AllowedAuthHosts, func(host string) bool { return hostMatches(host, u) }) {
-		return fmt.Errorf("smartauth: discovery: %s is on a host that allowed_auth_hosts does not have: %w", name, ErrEndpointNotAllowed)
-	}
-	return nil
-}
-
-// hostMatches compares an entry of AllowedAuthHosts, with or without its port.
-func hostMatches(allowed string, u *url.URL) bool {
-	if !strings.Contains(strings.TrimPrefix(allowed, "["), ":") || strings.HasSuffix(allowed, "]") {
-		allowed += ":" + map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	return strings.EqualFold(u.Scheme+"://"+allowed, origin(u))
-}
-
-// pin compares the origin a credential is about to be sent to with the first one.
-// A change is an event; a shared secret is not sent to the new one.
-func (c *Client) pin(ctx context.Context, endpoint string, sharedSecret bool) error {
-	if c.cfg.TokenEndpoint != "" || len(c.cfg.AllowedAuthHosts) > 0 {
-		return nil
-	}
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return fmt.Errorf("smartauth: discovery: token endpoint: %w", ErrEndpointNotAllowed)
-	}
-	now := origin(u)
-	d := &c.discovery
-	d.mu.Lock()
-	before := d.pinned
-	if before == "" || !sharedSecret {
-		d.pinned = now
-	}
-	d.mu.Unlock()
-	if before == "" || before == now {
-		return nil
-	}
-	smartcred.Notify(ctx, c.cfg.Observer, smartcred.Event{
-		Kind: smartcred.EventEndpointChanged, ClientID: c.cfg.ClientID, Server: c.cfg.BaseURL,
-		Detail: "discovery now names a token endpoint on " + now + ", before on " + before,
-	})
-	if !sharedSecret {
-		return nil
-	}
-	return fmt.Errorf("smartauth: token request: discovery now names another origin, which the client secret is not sent to; state allowed_auth_hosts if the move is meant: %w", ErrEndpointNotAllowed)
 }
