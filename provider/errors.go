@@ -3,6 +3,7 @@ package provider
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 )
@@ -60,6 +61,11 @@ func (e *TokenError) Error() string {
 			map[bool]string{true: "ahead of", false: "behind"}[e.Skew > 0], e.Skew.Abs())
 	}
 	return b.String()
+}
+
+// Temporary reports whether the same request may work later.
+func (e *TokenError) Temporary() bool {
+	return e.Status == http.StatusTooManyRequests || e.Status >= 500 || e.Code == "temporarily_unavailable" || e.Code == "server_error"
 }
 
 // Is reports whether target is the OAuth error of this code.

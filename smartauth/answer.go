@@ -56,7 +56,7 @@ func (c *Client) post(ctx context.Context, op, endpoint string, form url.Values,
 	began := time.Now()
 	resp, err := c.http.Transport.RoundTrip(req)
 	if err != nil {
-		return a, serverError(op, nil, networkError(contextError(ctx, err)))
+		return a, c.serverError(op, nil, networkError(contextError(ctx, err)))
 	}
 	defer resp.Body.Close()
 	a.received = time.Now()
@@ -65,7 +65,7 @@ func (c *Client) post(ctx context.Context, op, endpoint string, form url.Values,
 		// Date has whole seconds: compare with the middle of the exchange.
 		a.skew = date.Add(500 * time.Millisecond).Sub(began.Add(a.received.Sub(began) / 2)).Round(time.Second)
 	}
-	a.problem = serverError(op, resp, nil)
+	a.problem = c.serverError(op, resp, nil)
 	a.body, err = io.ReadAll(resp.Body)
 	if err != nil {
 		a.problem.Err = networkError(contextError(ctx, err))
@@ -114,13 +114,12 @@ func (a *answer) oauthError(secrets *redact.Redactor) error {
 }
 
 // refuses reports whether err is a complete answer that says no, after which a
-// code or refresh token has not been used up.
+// code or refresh token has not been used up: an OAuth error, or 429, which is
+// said before a request is looked at (RFC 6585 section 4). Whatever else stands
+// between may have let the request through.
 func (a *answer) refuses(err error) bool {
-	if a.status >= 500 {
-		return false
-	}
 	var oauth *provider.TokenError
-	return errors.As(err, &oauth) || a.status >= 400
+	return a.status < 500 && errors.As(err, &oauth) || a.status == http.StatusTooManyRequests
 }
 
 func statusProblem(status int) error {

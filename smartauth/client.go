@@ -2,6 +2,8 @@ package smartauth
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -58,6 +60,9 @@ func (c *Client) TokenSource(opts *TokenOptions) (*TokenSource, error) {
 	if opts == nil || (opts.Scopes == nil && len(opts.Params) == 0) {
 		return &c.own, nil
 	}
+	if slices.ContainsFunc(opts.Scopes, func(s string) bool { return !isScopeToken(s) }) {
+		return nil, &smartcred.ConfigError{Option: "scopes", Problem: "smartauth: new token source: has an entry that is no scope"}
+	}
 	for name := range opts.Params {
 		if slices.Contains(reservedParams, name) {
 			return nil, &smartcred.ConfigError{Option: name, Problem: "smartauth: new token source: the parameter is reserved"}
@@ -89,9 +94,23 @@ func (c *Client) TokenSource(opts *TokenOptions) (*TokenSource, error) {
 }
 
 // HTTPClient returns an [http.Client] whose requests to the FHIR base carry the
-// client's token. See [Transport]. The caller may change it.
+// client's token: see [Client.Transport]. Its time-out is that of
+// [Config.HTTPClient]; without one, give requests a context that ends. The caller
+// may change it.
 func (c *Client) HTTPClient() *http.Client {
-	return &http.Client{Transport: c.Transport(&c.own)}
+	client := &http.Client{Transport: c.Transport(&c.own)}
+	if c.cfg.HTTPClient != nil {
+		client.Timeout = c.cfg.HTTPClient.Timeout
+	}
+	return client
+}
+
+// With returns another client with c's configuration as change leaves it: for
+// another provider, say. The two share no state.
+func (c *Client) With(change func(*Config)) (*Client, error) {
+	cfg := *c.cfg
+	change(&cfg)
+	return NewClient(cfg)
 }
 
 // Close ends what is in flight, with [smartcred.ErrClosed], and refuses further
@@ -148,8 +167,12 @@ func (c *Client) run(ctx context.Context, fn func(context.Context) error) error 
 	}()
 
 	err := fn(bounded)
-	if err != nil && context.Cause(bounded) == smartcred.ErrClosed {
+	switch {
+	case err == nil || context.Cause(bounded) != smartcred.ErrClosed:
+		return err
+	case errors.Is(err, ErrGrantUncertain):
+		return fmt.Errorf("%w: %w", smartcred.ErrClosed, err)
+	default:
 		return smartcred.ErrClosed
 	}
-	return err
 }

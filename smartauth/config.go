@@ -25,7 +25,8 @@ type Config struct {
 	BaseURL string
 	// ClientID is the client_id registered at the server.
 	ClientID string
-	// Scopes are what to ask for, where a call does not say otherwise.
+	// Scopes are what to ask for, where a call does not say otherwise;
+	// [ScopeSystemRead] asks for whatever a backend service may read.
 	Scopes []string
 	// Provider proves the client's identity. One provider may serve any number
 	// of clients; the Client does not close it.
@@ -70,8 +71,9 @@ type Config struct {
 	// Timeout bounds a flight as a whole (discovery, look-ups, signature,
 	// request); 0: 30 s.
 	Timeout time.Duration
-	// DiscoveryTTL is how long a discovery document serves before it is asked
-	// for again; 0: 1 hour. While the server can't be asked the last one serves on.
+	// DiscoveryTTL is how long a discovery document serves at most before it is
+	// asked for again; 0: 1 hour. The server's Cache-Control can shorten it, to a
+	// minute. While the server can't be asked the last one serves on.
 	DiscoveryTTL time.Duration
 	// UserAgent is sent with every request; empty: "smartcred".
 	UserAgent string
@@ -87,6 +89,10 @@ type TokenRequest struct {
 	Scopes           []string
 	Params           url.Values
 }
+
+// ScopeSystemRead is the scope of a backend service that reads and searches
+// whatever it was registered for.
+const ScopeSystemRead = "system/*.rs"
 
 const (
 	defaultTimeout       = 30 * time.Second
@@ -136,9 +142,22 @@ func (cfg Config) complete() (*Config, error) {
 	if cfg.Provider == nil {
 		bad("provider", "is missing; a public client uses provider.Public")
 	}
+	for _, host := range cfg.AllowedAuthHosts {
+		if u, err := url.Parse("https://" + host); err != nil || u.Host != host || u.Hostname() == "" {
+			bad("allowed_auth_hosts", "has an entry that is no host or host:port")
+			break
+		}
+	}
+	if strings.ContainsFunc(cfg.UserAgent, func(r rune) bool { return r < ' ' || r > '~' }) {
+		bad("user_agent", "has characters that a header can't carry")
+	}
 	if cfg.RedirectURL != "" {
-		if u, err := url.Parse(cfg.RedirectURL); err != nil || !u.IsAbs() || u.Fragment != "" {
-			bad("redirect_url", "is no absolute URL without a fragment")
+		u, err := url.Parse(cfg.RedirectURL)
+		switch {
+		case err != nil || !u.IsAbs() || u.Fragment != "" || u.User != nil:
+			bad("redirect_url", "is no absolute URL without a fragment and a user name")
+		case u.Scheme == "http" && !isLoopback(u.Hostname()):
+			bad("redirect_url", "is http; only https is used, but for loopback addresses and schemes of an app's own")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.TokenParams)) {

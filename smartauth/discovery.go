@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -169,7 +171,6 @@ func (c *Client) freshUntil(header http.Header) time.Time {
 	}
 	return time.Now().Add(ttl)
 }
-
 
 // tokenEndpoint returns the URL to post token requests to, and the signing
 // algorithms that the server says it takes.

@@ -18,6 +18,7 @@ import (
 func TestDiscoveryIsCachedAndServesOnWhileTheServerIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := newServer(t, nil)
+		srv.SetConfigurationCacheControl("")
 		seen := new(events)
 		client := newClient(t, srv, func(cfg *smartauth.Config) { cfg.Observer = seen })
 		var wg sync.WaitGroup
@@ -214,6 +215,51 @@ func TestEndpointMoves(t *testing.T) {
 					t.Errorf("%d endpoint_changed events, want 1", n)
 				}
 			})
+		})
+	}
+}
+
+func TestCacheControlShortensDiscovery(t *testing.T) {
+	for header, want := range map[string]time.Duration{
+		"": time.Hour, "max-age=600": 10 * time.Minute, "private, max-age=5": time.Minute, "no-store": time.Minute,
+		"max-age=90000": time.Hour, "max-age=soon": time.Hour,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			srv := newServer(t, nil)
+			srv.SetConfigurationCacheControl(header)
+			client := newClient(t, srv, nil)
+			for _, wait := range []time.Duration{0, want - time.Second, 2 * time.Second} {
+				time.Sleep(wait)
+				if _, err := client.Discover(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if n, most := srv.Count(smartauthtest.EndpointConfiguration), map[bool]int{true: 2, false: 1}[wait == 2*time.Second]; n != most {
+					t.Errorf("Cache-Control %q: %d requests, want %d", header, n, most)
+				}
+			}
+		})
+	}
+}
+
+// TestHalfADocumentDoesNotReplaceAWholeOne: a server under maintenance answers
+// 200 with next to nothing.
+func TestHalfADocumentDoesNotReplaceAWholeOne(t *testing.T) {
+	for _, half := range []string{`{}`, `{"error":"maintenance"}`, `{"token_endpoint":7}`} {
+		synctest.Test(t, func(t *testing.T) {
+			srv := newServer(t, nil)
+			client := newClient(t, srv, nil)
+			mustToken(t, client)
+			time.Sleep(2 * time.Hour)
+			srv.SetConfiguration([]byte(half))
+			mustToken(t, client)
+
+			fresh := newClient(t, srv, nil) // has no whole one: it asks again soon
+			if _, err := fresh.Token(t.Context()); err == nil {
+				t.Errorf("%s: a token without a token endpoint", half)
+			}
+			srv.SetConfiguration(nil)
+			time.Sleep(10 * time.Second)
+			mustToken(t, fresh)
 		})
 	}
 }

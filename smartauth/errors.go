@@ -53,6 +53,8 @@ var (
 type ServerError struct {
 	// Op says what was being done: "token request", "discovery".
 	Op string
+	// Server is the server asked, by its FHIR base URL.
+	Server string
 	// Status is the HTTP status; 0 if there was no answer.
 	Status int
 	// ContentType is the answer's media type, where it is a common one.
@@ -68,7 +70,10 @@ type ServerError struct {
 // Error implements error.
 func (e *ServerError) Error() string {
 	var b strings.Builder
-	b.WriteString(e.Op)
+	fmt.Fprintf(&b, "smartauth: %s", e.Op)
+	if e.Server != "" {
+		fmt.Fprintf(&b, " at %s", e.Server)
+	}
 	if e.Status != 0 {
 		fmt.Fprintf(&b, ": HTTP %d", e.Status)
 	}
@@ -93,9 +98,15 @@ func (e *ServerError) Unwrap() error { return e.Err }
 // HTTPStatus returns Status: package provider looks whether it is a bare 401.
 func (e *ServerError) HTTPStatus() int { return e.Status }
 
-// serverError is a [ServerError] of resp, which may be nil.
+// serverError is a [ServerError] of resp, which may be nil, at the client's server.
+func (c *Client) serverError(op string, resp *http.Response, err error) *ServerError {
+	e := serverError(op, resp, err)
+	e.Server = c.cfg.BaseURL
+	return e
+}
+
 func serverError(op string, resp *http.Response, err error) *ServerError {
-	e := &ServerError{Op: "smartauth: " + op, Err: err}
+	e := &ServerError{Op: op, Err: err}
 	if resp == nil {
 		return e
 	}
@@ -103,6 +114,11 @@ func serverError(op string, resp *http.Response, err error) *ServerError {
 	e.RetryAfter = retryAfter(resp.Header)
 	e.ContentType = knownMediaType(resp.Header.Get("Content-Type"))
 	return e
+}
+
+// Temporary reports whether the same request may work later.
+func (e *ServerError) Temporary() bool {
+	return e.Status == 0 || e.Status == http.StatusTooManyRequests || e.Status >= 500
 }
 
 // knownMediaTypes are those a ServerError names. The header is text of the
@@ -122,6 +138,14 @@ func knownMediaType(header string) string {
 
 var errNotHTTP = errors.New("the connection broke, or what came back is no HTTP")
 
+// plainErrors are errors of net/http that are known by their text only, and hold
+// nothing the server sent.
+var plainErrors = map[string]string{
+	"http: server gave HTTP response to HTTPS client": "the server speaks http where https is asked for",
+	"http: server closed idle connection":             "the server closed the connection",
+	"Proxy Authentication Required":                   "the proxy wants its user to authenticate",
+}
+
 // networkError keeps errors that are known to hold nothing the server sent, and
 // replaces the others: net/http quotes malformed answers.
 func networkError(err error) error {
@@ -137,18 +161,42 @@ func networkError(err error) error {
 			return known
 		}
 	}
-	if isA[*net.OpError](err) || isA[*net.DNSError](err) || isA[*tls.CertificateVerificationError](err) ||
-		isA[x509.HostnameError](err) || isA[x509.UnknownAuthorityError](err) || isA[tls.AlertError](err) {
+	if cert := certificateError(err); cert != nil {
+		return cert
+	}
+	if isA[*net.OpError](err) || isA[*net.DNSError](err) {
 		return err
 	}
 	if isA[tls.RecordHeaderError](err) {
 		return errors.New("the server does not speak TLS")
+	}
+	if text, ok := plainErrors[err.Error()]; ok {
+		return errors.New(text)
 	}
 	var ne net.Error
 	if errors.As(err, &ne) && ne.Timeout() {
 		return context.DeadlineExceeded
 	}
 	return errNotHTTP
+}
+
+// certificateError says what is wrong with a certificate without quoting it:
+// anybody can put text into one.
+func certificateError(err error) error {
+	var invalid x509.CertificateInvalidError
+	switch {
+	case isA[x509.HostnameError](err):
+		return errors.New("the server's certificate is for another name")
+	case isA[x509.UnknownAuthorityError](err):
+		return errors.New("the server's certificate is of an unknown authority: is a ca_file missing?")
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return errors.New("the server's certificate has expired or is not valid yet; or our clock is wrong")
+	case errors.As(err, &invalid), isA[*tls.CertificateVerificationError](err):
+		return errors.New("the server's certificate does not verify")
+	case isA[tls.AlertError](err):
+		return errors.New("the server broke the TLS handshake off: does it want a client certificate?")
+	}
+	return nil
 }
 
 func isA[T error](err error) bool {

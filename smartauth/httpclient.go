@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"time"
 )
 
 // maxBody is the most that is read of any answer of an authorization server.
@@ -25,7 +24,6 @@ const maxRedirects = 5
 var defaultTransport = sync.OnceValue(func() http.RoundTripper {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	t.ResponseHeaderTimeout = 30 * time.Second
 	t.MaxResponseHeaderBytes = 64 << 10
 	t.MaxIdleConnsPerHost = 16
 	return t
@@ -39,7 +37,8 @@ func transportOf(caller *http.Client) http.RoundTripper {
 	return caller.Transport
 }
 
-// checkTransport refuses a transport that would speak less than TLS 1.2.
+// checkTransport refuses a transport that would speak less than TLS 1.2, or to
+// anyone.
 func checkTransport(caller *http.Client) error {
 	if caller == nil {
 		return nil
@@ -48,8 +47,12 @@ func checkTransport(caller *http.Client) error {
 	if !ok || t.TLSClientConfig == nil {
 		return nil
 	}
-	if v := t.TLSClientConfig.MinVersion; v != 0 && v < tls.VersionTLS12 {
+	c := t.TLSClientConfig
+	switch {
+	case c.MinVersion != 0 && c.MinVersion < tls.VersionTLS12:
 		return errors.New("its transport allows TLS before 1.2: set TLSClientConfig.MinVersion to tls.VersionTLS12")
+	case c.InsecureSkipVerify && c.VerifyConnection == nil && c.VerifyPeerCertificate == nil:
+		return errors.New("its transport takes any certificate: set TLSClientConfig.RootCAs in place of InsecureSkipVerify")
 	}
 	return nil
 }

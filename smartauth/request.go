@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +46,9 @@ func (c *Client) fetchFor(scopes []string, params url.Values) func(context.Conte
 			if token != nil {
 				return token, nil
 			}
+		}
+		if len(scopes) == 0 {
+			return nil, &smartcred.ConfigError{Option: "scopes", Problem: "smartauth: token request: there are none, and SMART requires one: " + ScopeSystemRead + ", for example"}
 		}
 		form := cloneValues(params)
 		form.Set("scope", strings.Join(scopes, " "))
@@ -89,6 +93,21 @@ func (c *Client) requestToken(ctx context.Context, r *tokenRequest) (token *Toke
 	return token, nil
 }
 
+// longValues are parameters that could be credentials of the server's own
+// making: a client token, a tenant's key. Short ones would be found in innocent
+// text.
+func longValues(params url.Values) [][]byte {
+	var out [][]byte
+	for name, values := range params {
+		for _, value := range values {
+			if len(value) >= 16 && name != "scope" && name != "redirect_uri" {
+				out = append(out, []byte(value))
+			}
+		}
+	}
+	return out
+}
+
 func isSharedSecret(m provider.Method) bool {
 	return m != provider.MethodNone && m != provider.MethodPrivateKeyJWT
 }
@@ -100,7 +119,7 @@ func (c *Client) sendTokenRequest(ctx context.Context, endpoint string, r *token
 		form[name] = values
 	}
 	form.Set("grant_type", r.grant)
-	secrets := redact.New(append(cred.Sensitive(), r.sensitive...)...)
+	secrets := redact.New(slices.Concat(cred.Sensitive(), r.sensitive, longValues(c.cfg.TokenParams), longValues(r.form))...)
 
 	answer, err := c.post(ctx, "token request", endpoint, form, cred)
 	if err != nil {

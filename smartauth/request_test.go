@@ -2,6 +2,7 @@ package smartauth_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -127,7 +128,8 @@ func TestGrantUncertain(t *testing.T) {
 		"400 invalid_grant":           {smartauthtest.Fault{Status: 400, Error: "invalid_grant"}, false},
 		"200 with an OAuth error":     {smartauthtest.Fault{Status: 200, Error: "invalid_grant"}, false},
 		"429":                         {smartauthtest.Fault{Status: 429, Body: "slow down"}, false},
-		"403 of something in between": {smartauthtest.Fault{Status: 403, Body: "<html>"}, false},
+		"403 of something in between": {smartauthtest.Fault{Status: 403, Body: "<html>"}, true},
+		"408 of something in between": {smartauthtest.Fault{Status: 408, Stage: smartauthtest.Done, Body: "<html>"}, true},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -292,11 +294,12 @@ func TestConfigSaysAllThatIsWrong(t *testing.T) {
 		TokenParams: map[string][]string{"client_id": {"x"}},
 		HTTPClient:  &http.Client{Transport: &http.Transport{TLSClientConfig: oldTLS()}},
 		Timeout:     -1,
+		RedirectURL: "http://app.example.test/callback", AllowedAuthHosts: []string{"https://auth.example.test/"}, UserAgent: "a\r\nb",
 	})
 	if !errors.Is(err, smartcred.ErrInvalidConfig) {
 		t.Fatalf("err = %v", err)
 	}
-	for _, option := range []string{"base_url", "token_endpoint", "client_id", "provider", "scopes", "id_token_algorithms", "token_params", "http_client", "timeout"} {
+	for _, option := range []string{"base_url", "token_endpoint", "client_id", "provider", "scopes", "id_token_algorithms", "token_params", "http_client", "timeout", "redirect_url", "allowed_auth_hosts", "user_agent"} {
 		if !strings.Contains(err.Error(), option+": ") {
 			t.Errorf("%s is not in: %v", option, err)
 		}
@@ -333,6 +336,36 @@ func TestURLPolicy(t *testing.T) {
 				t.Errorf("%s (loopback %t): err = %v", raw, loopback, err)
 			}
 		}
+	}
+}
+
+func TestTransportThatTakesAnyCertificate(t *testing.T) {
+	_, err := smartauth.NewClient(smartauth.Config{
+		BaseURL: "https://ehr.example.test/r4", ClientID: "x", Provider: provider.Public{},
+		HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}},
+	})
+	if !errors.Is(err, smartcred.ErrInvalidConfig) {
+		t.Errorf("err = %v", err)
+	}
+}
+
+// TestTokenParamsAreNotRepeated: some servers want a credential of their own
+// making among the parameters.
+func TestTokenParamsAreNotRepeated(t *testing.T) {
+	const token = "client-token-of-the-servers-own"
+	srv := newServer(t, nil)
+	srv.Fail(smartauthtest.EndpointToken, smartauthtest.Fault{Status: 400, Error: "invalid_request", Description: "bad client_token " + token})
+	client := newClient(t, srv, func(cfg *smartauth.Config) { cfg.TokenParams = map[string][]string{"client_token": {token}} })
+	if _, err := client.Token(t.Context()); err == nil || strings.Contains(err.Error(), token) {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestNoScopes(t *testing.T) {
+	srv := newServer(t, nil)
+	client := newClient(t, srv, func(cfg *smartauth.Config) { cfg.Scopes = nil })
+	if _, err := client.Token(t.Context()); !errors.Is(err, smartcred.ErrInvalidConfig) || srv.TokenRequests() != 0 {
+		t.Errorf("err = %v after %d requests", err, srv.TokenRequests())
 	}
 }
 

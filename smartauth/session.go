@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/smartcred/smartcred/provider"
@@ -27,6 +28,9 @@ type SessionOptions struct {
 // [ErrGrantUncertain] the refresh token is not sent again: the user has to log
 // in. A token without a refresh token is served until it expires.
 //
+// Keep one source for a session, as long as that lives: two of them would each
+// use the refresh token, and a server that sees one twice ends the session.
+//
 // The source keeps no goroutine and needs no Close of its own; the client's
 // Close ends its renewals.
 func (c *Client) SessionSource(token *Token, opts *SessionOptions) *TokenSource {
@@ -36,6 +40,11 @@ func (c *Client) SessionSource(token *Token, opts *SessionOptions) *TokenSource 
 	}
 	s := new(TokenSource)
 	s.init(c, session.next)
+	s.ended = &session.ended
+	if token == nil {
+		token = new(Token)
+	}
+	session.ended.Store(token.RefreshToken() == "")
 	if now := time.Now(); now.Before(token.Expiry) {
 		s.serve(token, renewAt(token, now))
 	}
@@ -50,6 +59,7 @@ type session struct {
 	last     *Token
 	unstored *Token // got, but Store failed
 	over     error  // why the refresh token can't be used any more
+	ended    atomic.Bool
 }
 
 func (s *session) next(ctx context.Context) (*Token, error) {
@@ -63,6 +73,7 @@ func (s *session) next(ctx context.Context) (*Token, error) {
 		switch {
 		case errors.Is(err, ErrGrantUncertain), errors.Is(err, provider.ErrInvalidGrant):
 			s.over = err
+			s.ended.Store(true)
 			return nil, err
 		case err != nil:
 			return nil, err
@@ -75,5 +86,6 @@ func (s *session) next(ctx context.Context) (*Token, error) {
 		}
 	}
 	s.last, s.unstored = token, nil
+	s.ended.Store(token.RefreshToken() == "")
 	return token, nil
 }

@@ -24,6 +24,10 @@ const (
 	firstRetry = time.Second
 	lastRetry  = 60 * time.Second
 
+	// refusedRetry is how soon a renewal is tried again after a refusal, while
+	// the old token lives.
+	refusedRetry = 5 * time.Second
+
 	// A 401 of the FHIR server forces a renewal at most this often.
 	forcedRenewal = 30 * time.Second
 
@@ -40,6 +44,7 @@ type TokenSource struct {
 	client *Client
 	flight flight.Flight[*Token]
 	check  flight.Flight[struct{}]
+	ended  *atomic.Bool // set once fetch can't get another token; nil: it always can
 
 	mu      sync.Mutex
 	closed  bool
@@ -167,28 +172,42 @@ func (s *TokenSource) renew(ctx context.Context) (*Token, error) {
 	if s.closed {
 		return nil, smartcred.ErrClosed
 	}
+	now := time.Now()
 	var refused *provider.RefusedError
-	if errors.As(err, &refused) {
+	switch {
+	case errors.As(err, &refused) && !refused.Until.IsZero():
 		// The provider has a back-off of its own, which another value at the
-		// source ends: it is asked every time.
+		// source ends: it is asked every time, or while a token lives, soon.
 		s.failure, s.pause = nil, 0
-		return nil, err
-	}
-	if err != nil {
-		s.pause = min(max(2*s.pause, firstRetry), lastRetry)
-		wait := retryAfterOf(err)
-		if wait == 0 {
-			wait = s.pause - rand.N(s.pause/5)
-		}
-		s.failure, s.retryAt = err, time.Now().Add(wait)
 		if c := s.cached.Load(); c != nil {
-			s.serve(c.token, s.retryAt)
+			s.serve(c.token, now.Add(refusedRetry))
 		}
 		return nil, err
+	case err != nil:
+		s.backOff(err, now)
+		return nil, err
+	case !token.Expiry.After(now):
+		// It can't be cached. The next one is not asked for at once: a server
+		// that gives out nothing else would be asked with every call.
+		s.backOff(s.client.serverError("token request", nil, errExpiredOnArrival), now)
+		return token, nil
 	}
 	s.failure, s.pause = nil, 0
-	s.serve(token, renewAt(token, time.Now()))
+	s.serve(token, renewAt(token, now))
 	return token, nil
+}
+
+// backOff keeps flights from starting for a while. s.mu is held.
+func (s *TokenSource) backOff(err error, now time.Time) {
+	s.pause = min(max(2*s.pause, firstRetry), lastRetry)
+	wait := retryAfterOf(err)
+	if wait == 0 {
+		wait = s.pause - rand.N(s.pause/5)
+	}
+	s.failure, s.retryAt = err, now.Add(wait)
+	if c := s.cached.Load(); c != nil {
+		s.serve(c.token, s.retryAt)
+	}
 }
 
 // renewAt is when a token got now is renewed.
@@ -200,15 +219,20 @@ func renewAt(token *Token, now time.Time) time.Time {
 	return token.Expiry.Add(-ahead + rand.N(ahead/10+1))
 }
 
+var errExpiredOnArrival = errors.New("the server gives out tokens that have expired already; it is asked again after a pause")
+
 // Drop makes the source forget token, because a server does not take it any
-// more. It does so only while token is the cached one, and at most once in
-// 30 s; it reports whether the next read gets another.
+// more. It does so only while token is the cached one and another can be had,
+// and at most once in 30 s; it reports whether the next read gets another.
 func (s *TokenSource) Drop(token *Token) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.cached.Load()
 	if c == nil || c.token != token {
 		return true
+	}
+	if s.ended != nil && s.ended.Load() {
+		return false
 	}
 	now := time.Now()
 	if !s.forced.IsZero() && now.Sub(s.forced) < forcedRenewal {

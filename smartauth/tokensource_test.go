@@ -11,6 +11,7 @@ import (
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/provider"
+	"github.com/smartcred/smartcred/secretsource"
 	"github.com/smartcred/smartcred/smartauth"
 	"github.com/smartcred/smartcred/smartauth/smartauthtest"
 )
@@ -167,14 +168,51 @@ func TestLiveTokenServesWhileRenewalFails(t *testing.T) {
 	})
 }
 
-func TestExpiredTokenIsNotCached(t *testing.T) {
+// TestExpiredOnArrival: such a token is given to who waits for it, is not
+// cached, and does not make every call a request.
+func TestExpiredOnArrival(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := newServer(t, &smartauthtest.Options{ModifyToken: func(m map[string]any) { m["expires_in"] = 0 }})
 		client := newClient(t, srv, nil)
-		mustToken(t, client)
-		mustToken(t, client)
+		first := mustToken(t, client)
+		if _, err := client.Token(t.Context()); err == nil {
+			t.Error("a second token at once")
+		}
+		time.Sleep(time.Second)
+		if mustToken(t, client) == first {
+			t.Error("the expired token came again")
+		}
 		if n := srv.TokenRequests(); n != 2 {
-			t.Errorf("%d token requests, want one a call", n)
+			t.Errorf("%d token requests, want 2", n)
+		}
+	})
+}
+
+// TestRefusedRenewalIsTriedAgainWhileTheTokenLives: the provider's back-off is
+// no reason to stop asking until the token has expired.
+func TestRefusedRenewalIsTriedAgainWhileTheTokenLives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := newServer(t, nil)
+		secret, err := provider.NewClientSecretPost(secretsource.Static([]byte(testSecret)), &provider.SecretOptions{
+			Rotation: &provider.RotationOptions{Observer: smartcred.Discard},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer secret.Close()
+		client := newClient(t, srv, func(cfg *smartauth.Config) { cfg.Provider = secret })
+		first := mustToken(t, client)
+		time.Sleep(250 * time.Second)
+		srv.SetSecrets(testClient, "another")
+		mustToken(t, client)
+		synctest.Wait()
+		srv.SetSecrets(testClient, testSecret)
+		for time.Since(first.Received) < 290*time.Second {
+			mustToken(t, client)
+			time.Sleep(time.Second)
+		}
+		if got := mustToken(t, client); got == first {
+			t.Error("not renewed, although the server takes the secret again")
 		}
 	})
 }

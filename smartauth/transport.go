@@ -2,7 +2,6 @@ package smartauth
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -51,6 +50,7 @@ func (p prefix) covers(u *url.URL) bool {
 func staysBelow(rest string) bool {
 	for range 3 {
 		for segment := range strings.FieldsFuncSeq(rest, func(r rune) bool { return r == '/' || r == '\\' }) {
+			segment, _, _ = strings.Cut(segment, ";") // some servers read ..;x as ..
 			if segment == "." || segment == ".." {
 				return false
 			}
@@ -90,8 +90,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(again)
 		return resp, nil
 	}
-	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
-	resp.Body.Close()
+	resp.Body.Close() // not read to its end: that may never come
 	return t.base.RoundTrip(withToken(again, next))
 }
 

@@ -60,6 +60,7 @@ func TestTokenGoesToTheFHIRBaseOnly(t *testing.T) {
 		"https://ehr.example.test/fhir/r4/%252e%252e/admin":      false,
 		"https://ehr.example.test/fhir/r4/..%2fadmin":            false,
 		`https://ehr.example.test/fhir/r4/..%5cadmin`:            false,
+		"https://ehr.example.test/fhir/r4/..;/..;x/admin":        false,
 		"https://ehr.example.test/fhir%2fr4/Patient":             false,
 		"http://ehr.example.test/fhir/r4/Patient/1":              false,
 		"https://ehr.example.test:8443/fhir/r4/Patient/1":        false,
