@@ -74,7 +74,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, fmt.Errorf("smartauth: authorize FHIR request: %w", err)
 	}
-	resp, err := t.base.RoundTrip(withToken(req, token))
+	resp, err := t.send(req, token)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
@@ -91,7 +91,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, nil
 	}
 	resp.Body.Close() // not read to its end: that may never come
-	return t.base.RoundTrip(withToken(again, next))
+	return t.send(again, next)
 }
 
 // covers reports whether req gets the token. A request that follows a redirect
