@@ -1,0 +1,241 @@
+package rotationtest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/provider"
+	"github.com/smartcred/smartcred/secretsource"
+	"github.com/smartcred/smartcred/signer"
+	"github.com/smartcred/smartcred/smartauth"
+	"github.com/smartcred/smartcred/smartauth/smartauthtest"
+)
+
+const callers = 200
+
+// A load is callers that read from a FHIR server over a real network without
+// pause, through clients that share one provider.
+type load struct {
+	srv     *smartauthtest.Server
+	clients []*smartauth.Client
+	start   time.Time
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
+
+	calls, failures atomic.Int64
+}
+
+// tokenLife is short, so that every rotation meets token requests.
+const tokenLife = time.Second
+
+// startLoad divides the callers among clients, each with a token of its own.
+func startLoad(t *testing.T, srv *smartauthtest.Server, p provider.Provider, clients int) *load {
+	t.Helper()
+	network := &http.Transport{MaxIdleConnsPerHost: callers + 10}
+	t.Cleanup(network.CloseIdleConnections)
+	ctx, stop := context.WithCancel(t.Context())
+	l := &load{srv: srv, start: time.Now(), stop: stop}
+	for range clients {
+		l.clients = append(l.clients, newClient(t, srv, smartauth.Config{
+			Provider: p, Observer: smartcred.Discard, AllowInsecureLoopback: true, HTTPClient: &http.Client{Transport: network},
+		}))
+	}
+	t.Cleanup(func() { stop(); l.wg.Wait() })
+	for i := range callers {
+		client := l.clients[i%clients]
+		l.wg.Go(func() { l.callUntil(ctx, t, client) })
+	}
+	return l
+}
+
+// callUntil reads until ctx ends. A call that has begun is not cancelled, so that
+// every call counts.
+func (l *load) callUntil(ctx context.Context, t *testing.T, client *smartauth.Client) {
+	fhir := client.HTTPClient()
+	for ctx.Err() == nil {
+		l.calls.Add(1)
+		err := read(context.WithoutCancel(ctx), fhir, l.srv.URL+"/Patient/pat-1")
+		if err == nil {
+			_, err = client.Token(context.WithoutCancel(ctx))
+		}
+		if err != nil && l.failures.Add(1) <= 5 {
+			t.Errorf("%s after the start: %v", time.Since(l.start), err)
+		}
+	}
+}
+
+func read(ctx context.Context, client *http.Client, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		err = errors.Join(err, fmt.Errorf("the FHIR server answered %s", resp.Status))
+	}
+	return err
+}
+
+// await waits until the server has given out another token for a request
+// that fits.
+func (l *load) await(t *testing.T, fits func(smartauthtest.Request) bool) {
+	t.Helper()
+	for seen := l.requests(); ; time.Sleep(5 * time.Millisecond) {
+		for _, r := range l.srv.RequestsTo(smartauthtest.EndpointToken)[seen:] {
+			if r.Status == http.StatusOK && fits(r) {
+				return
+			}
+		}
+		if t.Context().Err() != nil || l.failures.Load() > 0 {
+			t.FailNow()
+		}
+	}
+}
+
+func (l *load) requests() int { return l.srv.TokenRequests() }
+
+// finish ends the load and checks what it cost: a token a life for each client,
+// and at most two requests more for a rotation.
+func (l *load) finish(t *testing.T, rotations int) {
+	t.Helper()
+	l.stop()
+	l.wg.Wait()
+	took := time.Since(l.start)
+	refused := 0
+	for _, r := range l.srv.RequestsTo(smartauthtest.EndpointToken) {
+		if r.Status != http.StatusOK {
+			refused++
+		}
+	}
+	granted := l.requests() - refused
+	t.Logf("%d calls by %d callers in %s, %d failed; %d rotations; %d token requests: %d tokens, and %d beyond one per token life",
+		l.calls.Load(), callers, took.Round(time.Millisecond), l.failures.Load(), rotations, l.requests(), granted, refused)
+	if l.failures.Load() > 0 {
+		t.Errorf("%d calls failed", l.failures.Load())
+	}
+	if refused > 2*rotations {
+		t.Errorf("%d token requests beyond one per token life, want at most 2 a rotation", refused)
+	}
+	// A token is renewed when four fifths of its life are over, never before.
+	if most := len(l.clients) * (int(took/(tokenLife*4/5)) + 1); granted > most {
+		t.Errorf("%d tokens in %s for %d clients, want at most %d", granted, took, len(l.clients), most)
+	}
+}
+
+// newLoadServer keeps all token requests in its log, however many FHIR reads there
+// are. It takes a token longer than it says, so that no read comes too late on a
+// busy machine.
+func newLoadServer(t *testing.T) *smartauthtest.Server {
+	return smartauthtest.NewServer(t, &smartauthtest.Options{
+		TokenLifetime: time.Minute, MaxRequests: 1 << 22,
+		ModifyToken: func(members map[string]any) { members["expires_in"] = int(tokenLife / time.Second) },
+	})
+}
+
+// The overlap is as long as the cache keeps a secret, or longer: then nothing is
+// refused but what was on its way when the server dropped the old secret.
+func TestSecretIsRotated100TimesUnderLoad(t *testing.T) {
+	t.Parallel()
+	const rotations = 100
+	rotateSecrets(t, rotations, 12, 50*time.Millisecond, func(l *load, _, fresh string) {
+		l.await(t, func(r smartauthtest.Request) bool { return r.Form.Get("client_secret") == fresh })
+	})
+}
+
+// The server drops the old secret while this process has it cached: the refusal
+// makes it look. Rotations are as far apart as such looks are at least.
+func TestSecretIsRotatedUnderLoadWhileItIsCached(t *testing.T) {
+	t.Parallel()
+	rotateSecrets(t, 5, 2, time.Minute, func(*load, string, string) { time.Sleep(2100 * time.Millisecond) })
+}
+
+func rotateSecrets(t *testing.T, rotations, clients int, ttl time.Duration, overlap func(l *load, old, fresh string)) {
+	path := filepath.Join(t.TempDir(), "secret")
+	old := "secret-0"
+	writeFile(t, path, []byte(old))
+	p, err := provider.NewClientSecretPost(secretsource.File(path, nil), &provider.SecretOptions{
+		Cache:    &secretsource.CacheOptions{TTL: ttl, Observer: smartcred.Discard},
+		Rotation: &provider.RotationOptions{Observer: smartcred.Discard},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	srv := newLoadServer(t)
+	srv.AddClient(smartauthtest.Client{ID: clientID, Secrets: []string{old}})
+	l := startLoad(t, srv, p, clients)
+	l.await(t, func(smartauthtest.Request) bool { return true })
+	for i := range rotations {
+		fresh := fmt.Sprint("secret-", i+1)
+		srv.SetSecrets(clientID, old, fresh)
+		writeFile(t, path+".previous", []byte(old))
+		writeFile(t, path, []byte(fresh))
+		overlap(l, old, fresh)
+		srv.SetSecrets(clientID, fresh)
+		l.await(t, func(r smartauthtest.Request) bool { return r.Form.Get("client_secret") == fresh })
+		old = fresh
+	}
+	l.finish(t, rotations)
+}
+
+// A key set as a versioned backend has it: a new key is published for as long as
+// servers may keep the old set, then it signs, and the oldest goes.
+func TestKeyIsRotated20TimesUnderLoad(t *testing.T) {
+	t.Parallel()
+	const (
+		rotations  = 20
+		refresh    = time.Second
+		maxAge     = time.Second
+		publishFor = 2*maxAge + refresh
+	)
+	version := func(i int) string { return fmt.Sprint("key-", i) }
+	ring := new(keyring)
+	ring.add(version(0), nil)
+	p, err := provider.NewPrivateKeyJWT(ring, &provider.PrivateKeyJWTOptions{
+		KeySet:   &signer.KeySetOptions{Refresh: refresh, MaxAge: maxAge, PublishFor: publishFor, Observer: smartcred.Discard},
+		Rotation: &provider.RotationOptions{Observer: smartcred.Discard},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	if _, err := p.KeySet().Published(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	jwks := httptest.NewServer(p.KeySet().Handler(t.Context()))
+	t.Cleanup(jwks.Close)
+	srv := newLoadServer(t)
+	srv.AddClient(smartauthtest.Client{ID: clientID, JWKSURL: jwks.URL})
+	l := startLoad(t, srv, p, 4)
+	for i := 1; i <= rotations; i++ {
+		// While two staged keys, the current and the previous one are published,
+		// the next is due: four are shown at most.
+		ring.add(version(i), func(key *signer.Key) { key.NotBefore = time.Now().Add(publishFor) })
+		if i > 3 {
+			ring.remove(version(i - 4))
+		}
+		time.Sleep(publishFor/2 + 100*time.Millisecond)
+	}
+	l.await(t, func(r smartauthtest.Request) bool { return r.AssertionHeader["kid"] == version(rotations) })
+	l.finish(t, rotations)
+	for i := range rotations + 1 {
+		if ring.signed[version(i)] == 0 {
+			t.Errorf("%s never signed", version(i))
+		}
+	}
+}
