@@ -116,6 +116,14 @@ var seed = maphash.MakeSeed()
 func (h *hunt) run(text []byte) {
 	raw := view{b: text}
 	h.lookAround(raw)
+	h.unescape(raw, json)
+	if bytes.Contains(text, []byte(`\x`)) {
+		h.unescape(raw, latin)
+	}
+}
+
+// unescape looks at raw with its escapes undone, \xHH as json has it.
+func (h *hunt) unescape(raw view, json escape) {
 	for _, kinds := range [][]escape{
 		{percent}, {percent, plus}, {json}, {html}, // one by one: what looks like another kind may be the value's own
 		{percent, plus, json, html}, {lines},

@@ -174,6 +174,61 @@ func TestCleanFindsPartsOfEncodedText(t *testing.T) {
 	}
 }
 
+// TestCleanFindsEscapedBytes: bytes beyond ASCII, as languages print them.
+func TestCleanFindsEscapedBytes(t *testing.T) {
+	each := func(format string) func(string) string {
+		return func(s string) string {
+			var b strings.Builder
+			for i := range len(s) {
+				if s[i] < 0x80 {
+					b.WriteByte(s[i])
+				} else {
+					fmt.Fprintf(&b, format, s[i])
+				}
+			}
+			return b.String()
+		}
+	}
+	runes := func(s string) string { // as Python's ascii() and JavaScript have Latin-1
+		var b strings.Builder
+		for _, c := range s {
+			if c < 0x80 {
+				b.WriteRune(c)
+			} else {
+				fmt.Fprintf(&b, `\x%02x`, c)
+			}
+		}
+		return b.String()
+	}
+	latin := map[string]string{"short": "schlüssel", "long": "größe-über-alles-ñandú-çà"}
+	for name, encode := range map[string]func(string) string{
+		"bytes":           each(`\x%02x`),
+		"bytes, upper":    each(`\x%02X`),
+		"bytes as JSON":   func(s string) string { return jsonEscape(each(`\x%02x`)(s)) },
+		"percent":         each("%%%02x"),
+		"percent in JSON": func(s string) string { return jsonEscape(each("%%%02x")(s)) },
+		"JSON":            func(s string) string { return strings.Trim(fmt.Sprintf("%+q", s), `"`) },
+		"Latin-1 runes":   runes,
+	} {
+		secrets := map[string]string{}
+		for k, v := range latin {
+			secrets[k] = v
+		}
+		if name != "Latin-1 runes" {
+			secrets["Cyrillic"] = "пароль"
+			secrets["Cyrillic, long"] = "очень-длинный-пароль"
+			secrets["mixed"] = "pass🔑word-пароль"
+		}
+		for kind, secret := range secrets {
+			text := "invalid client b'" + encode(secret) + "' given"
+			got := redact.New([]byte(secret)).Clean(text)
+			if want := "invalid client b'[redacted]' given"; got != want {
+				t.Errorf("%s, %s: %q becomes %q", kind, name, text, got)
+			}
+		}
+	}
+}
+
 func TestCleanLeavesInnocentText(t *testing.T) {
 	r := redact.New([]byte("kX9vQ2mZr7TtY4wLp0sNbEc6HfUjGaDi"), []byte("shortone"))
 	for _, s := range []string{

@@ -144,7 +144,8 @@ var sextet = func() (t [256]int8) {
 var (
 	percent = escape{"%", readPercent}    // RFC 3986 section 2.1
 	plus    = escape{"+", readPlus}       // the space of application/x-www-form-urlencoded
-	json    = escape{"\\", readJSON}      // RFC 8259 section 7, and \xHH of its relatives
+	json    = escape{"\\", readJSON}      // RFC 8259 section 7, \UHHHHHHHH of its relatives, and \xHH for a byte, as Python's bytes and Rust have it
+	latin   = escape{"\\", readLatin}     // the same, and \xHH for a character, as JavaScript and Python's ascii have it
 	html    = escape{"&", readHTML}       // numeric character references, and names of HTML's own characters
 	lines   = escape{" \t\r\n", readLine} // white space stands for nothing
 )
@@ -176,7 +177,11 @@ func readJSON(dst, b []byte) ([]byte, int) {
 		return append(dst, "\n\r\t\b\f"[bytes.IndexByte([]byte("nrtbf"), c)]), 2
 	case 'x':
 		if c, ok := hexDigits(b[2:], 2); ok {
-			return utf8.AppendRune(dst, c), 4
+			return append(dst, byte(c)), 4
+		}
+	case 'U':
+		if c, ok := hexDigits(b[2:], 8); ok {
+			return utf8.AppendRune(dst, c), 10
 		}
 	case 'u':
 		c, ok := hexDigits(b[2:], 4)
@@ -195,6 +200,15 @@ func readJSON(dst, b []byte) ([]byte, int) {
 		return append(dst, c), 2
 	}
 	return dst, 0
+}
+
+func readLatin(dst, b []byte) ([]byte, int) {
+	if len(b) >= 2 && b[0] == '\\' && b[1] == 'x' {
+		if c, ok := hexDigits(b[2:], 2); ok {
+			return utf8.AppendRune(dst, c), 4
+		}
+	}
+	return readJSON(dst, b)
 }
 
 func readHTML(dst, b []byte) ([]byte, int) {
