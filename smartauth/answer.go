@@ -108,7 +108,7 @@ func (a *answer) oauthError(secrets *redact.Redactor) error {
 		return nil
 	}
 	return &provider.TokenError{
-		Status: a.status, Code: clean(code), Description: clean(description), URI: clean(uri),
+		Status: a.status, Code: errorCode(code, clean), Description: clean(description), URI: clean(uri),
 		RetryAfter: retryAfter(a.header), CorrelationID: a.problem.CorrelationID, Skew: a.skew,
 	}
 }

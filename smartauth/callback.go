@@ -161,8 +161,11 @@ func (c *Client) checkIss(ctx context.Context, s *launchState, callback url.Valu
 
 func (s *launchState) callbackError(callback url.Values, code string) error {
 	secrets := redact.New([]byte(s.state), []byte(s.verifier), []byte(s.nonce), []byte(code))
-	clean := func(name string) string { return redact.Text(secrets.Clean(callback.Get(name)), 256) }
-	e := &CallbackError{Code: clean("error"), Description: clean("error_description"), URI: clean("error_uri")}
+	clean := func(s string) string { return redact.Text(secrets.Clean(s), 256) }
+	e := &CallbackError{
+		Code:        errorCode(callback.Get("error"), clean),
+		Description: clean(callback.Get("error_description")), URI: clean(callback.Get("error_uri")),
+	}
 	if e.Code == "" {
 		return fmt.Errorf("the callback has an empty error: %w", provider.ErrInvalidRequest)
 	}

@@ -277,6 +277,26 @@ func parseOAuthError(body []byte) (code, description, uri string, ok bool) {
 	return code, description, uri, true
 }
 
+// errorCodes are the registered error codes (RFC 6749 sections 4.1.2.1 and 5.2,
+// RFC 6750 section 3.1, RFC 7009 section 2.2.1, OpenID Connect Core section
+// 3.1.2.6). They say what went wrong, and hold nothing of a request.
+var errorCodes = []string{
+	"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope",
+	"access_denied", "unsupported_response_type", "server_error", "temporarily_unavailable",
+	"invalid_token", "insufficient_scope", "unsupported_token_type",
+	"interaction_required", "login_required", "account_selection_required", "consent_required",
+	"invalid_request_uri", "invalid_request_object", "request_not_supported", "request_uri_not_supported", "registration_not_supported",
+}
+
+// errorCode returns code as it is where it is registered, so that a secret that
+// is a part of it does not hide what it means; else what clean makes of it.
+func errorCode(code string, clean func(string) string) string {
+	if slices.Contains(errorCodes, code) {
+		return code
+	}
+	return clean(code)
+}
+
 // isVSCHAR reports whether s is 1*VSCHAR, RFC 6749 appendix A: nothing else may
 // reach an HTTP header.
 func isVSCHAR(s string) bool {
