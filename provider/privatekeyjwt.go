@@ -91,7 +91,7 @@ func NewPrivateKeyJWT(s signer.Signer, opts *PrivateKeyJWTOptions) (*PrivateKeyJ
 	revoked := *p.rotator.revoked.Load()
 	switch {
 	case !ok:
-		if keys, err = newKeySet(s, p.opts.KeySet, revoked); err != nil {
+		if keys, err = newKeySet(s, p.opts.KeySet, p.rotator.opts.Previous == PreviousNever, revoked); err != nil {
 			return nil, fmt.Errorf("provider: new private_key_jwt: %w", err)
 		}
 	case len(revoked) > 0:
@@ -105,12 +105,13 @@ func NewPrivateKeyJWT(s signer.Signer, opts *PrivateKeyJWTOptions) (*PrivateKeyJ
 	return p, nil
 }
 
-func newKeySet(s signer.Signer, opts *signer.KeySetOptions, revoked []string) (*signer.KeySet, error) {
+func newKeySet(s signer.Signer, opts *signer.KeySetOptions, withoutPrevious bool, revoked []string) (*signer.KeySet, error) {
 	var o signer.KeySetOptions
 	if opts != nil {
 		o = *opts
 	}
 	o.Revoked = slices.Concat(o.Revoked, revoked)
+	o.WithoutPrevious = o.WithoutPrevious || withoutPrevious
 	return signer.NewKeySet(s, &o)
 }
 

@@ -64,6 +64,8 @@ type RotationOptions struct {
 	// Memory carries what was learned over restarts; nil: it is kept in this process.
 	Memory rotation.Memory
 	// Previous says whether the previous credential is used; empty: on refusal.
+	// Never takes a previous key out of the JWK Set too; a [signer.KeySet] that
+	// was made before is told so by its own option WithoutPrevious.
 	Previous PreviousUse
 	// Overlap is how long after the current credential became current the
 	// previous one is used, where the backend tells when that was; 0: 7 days.

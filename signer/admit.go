@@ -13,6 +13,9 @@ import (
 // errRevoked is a revocation by configuration: to the caller the key is not there.
 var errRevoked = fmt.Errorf("revoked by configuration: %w", smartcred.ErrNotFound)
 
+// errPrevious is one too, of every key but the current one.
+var errPrevious = fmt.Errorf("no longer current, and previous is never used: %w", errRevoked)
+
 // admit decides which of the listed keys may be used. Others are reported once,
 // until the reason changes. Of keys that claim one name, one that is ready counts
 // before a staged one, which may be a mistake of today. No key left is an error
@@ -89,12 +92,28 @@ func (k *KeySet) admit(now time.Time) ([]*entry, []smartcred.Event, error) {
 		}
 	}
 	slices.SortFunc(usable, func(a, b *entry) int { return a.place - b.place })
+	if k.opts.WithoutPrevious {
+		usable = withoutPrevious(usable, now, leaveOut)
+	}
 	k.reported = reported
 	k.remember(usable)
 	if len(usable) == 0 {
 		return nil, events, fmt.Errorf("signer: no usable key: %w", errors.Join(reasons...))
 	}
 	return usable, events, nil
+}
+
+// withoutPrevious leaves out what stands behind the current key of its algorithm.
+func withoutPrevious(entries []*entry, now time.Time, leaveOut func(*entry, error)) []*entry {
+	current := map[Algorithm]bool{}
+	return slices.DeleteFunc(entries, func(e *entry) bool {
+		if current[e.key.Algorithm] {
+			leaveOut(e, errPrevious)
+			return true
+		}
+		current[e.key.Algorithm] = !e.key.NotBefore.After(now)
+		return false
+	})
 }
 
 // readyFirst returns the places of the keys in list, staged ones last.

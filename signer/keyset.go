@@ -46,6 +46,9 @@ type KeySetOptions struct {
 	// Revoked lists versions and kids that are never used or published.
 	// [KeySet.SetRevoked] replaces it.
 	Revoked []string
+	// WithoutPrevious revokes every key but the current and the staged ones, as
+	// soon as another becomes current.
+	WithoutPrevious bool
 	// PublishFor is how long a backend publishes a new key before it signs with
 	// it; 0: 24 hours. The schedule is the backend's, in [Key.NotBefore]; here it
 	// is checked to be at least 2 × MaxAge + Refresh, the time in which every
