@@ -30,6 +30,7 @@ type tokenRequest struct {
 	scopes    []string   // asked for
 	form      url.Values // without the client's proof
 	sensitive [][]byte   // code, verifier, refresh token
+	origin    string     // the only one that it may go to; empty: the pinned one
 }
 
 // singleUse reports whether the request carries a grant that can be used up.
@@ -42,6 +43,9 @@ func (c *Client) fetchFor(scopes []string, params url.Values) func(context.Conte
 			token, err := hook(ctx, TokenRequest{ClientID: c.cfg.ClientID, Server: c.cfg.BaseURL, Scopes: scopes, Params: cloneValues(params)})
 			if err != nil {
 				return nil, fmt.Errorf("smartauth: pre-token-request hook: %w", err)
+			}
+			if token != nil && token.AccessToken() == "" {
+				return nil, errors.New("smartauth: pre-token-request hook: the token has no access token: make one with NewToken")
 			}
 			if token != nil {
 				return token, nil
@@ -63,17 +67,20 @@ func (c *Client) requestToken(ctx context.Context, r *tokenRequest) (token *Toke
 		if err != nil {
 			return err
 		}
+		if r.origin != "" && originOf(endpoint) != r.origin {
+			return fmt.Errorf("smartauth: token request: the token endpoint is on another origin than when the launch began: %w", ErrEndpointNotAllowed)
+		}
 		req := provider.Request{
 			ClientID: c.cfg.ClientID, Server: c.cfg.BaseURL, URL: endpoint, Issuer: c.cfg.Issuer,
 			Algorithms: algorithms, GrantType: r.grant,
 		}
 		return c.cfg.Provider.Authenticate(ctx, req, func(ctx context.Context, cred provider.Credential) error {
 			token = nil
-			if err := c.pin(ctx, endpoint, isSharedSecret(cred.Method)); err != nil {
+			if err := c.checkTokenEndpoint(ctx, endpoint, !r.singleUse() && cred.Method == provider.MethodPrivateKeyJWT); err != nil {
 				return err
 			}
 			if token, err = c.sendTokenRequest(ctx, endpoint, r, cred); err == nil {
-				token.credential = cred.Identity
+				token.credential = credential{cred.Identity, cred.Method, cred.Version, cred.KeyID}
 			}
 			return err
 		})
@@ -106,10 +113,6 @@ func longValues(params url.Values) [][]byte {
 		}
 	}
 	return out
-}
-
-func isSharedSecret(m provider.Method) bool {
-	return m != provider.MethodNone && m != provider.MethodPrivateKeyJWT
 }
 
 // sendTokenRequest posts r once, with cred, and reads the answer.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/smartcred/smartcred/internal/strictjson"
+	"github.com/smartcred/smartcred/provider"
 	"golang.org/x/oauth2"
 )
 
@@ -43,8 +44,15 @@ type Token struct {
 	stated     bool // expires_in was there and could be read
 	violations []Violation
 	identity   *Identity // of a validated id token
-	credential string    // what the provider's Checker knows the credential by that got it
+	credential credential
 	secret     func() *tokenSecret
+}
+
+// credential names the credential that a token was got with.
+type credential struct {
+	identity       string // what the provider's Checker knows it by; empty: it is not checked
+	method         provider.Method
+	version, keyID string
 }
 
 type tokenSecret struct {

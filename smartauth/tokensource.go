@@ -131,7 +131,7 @@ func (s *TokenSource) serve(token *Token, renew time.Time) {
 		renew = token.Expiry
 	}
 	until := renew
-	if token.credential != "" {
+	if token.credential.identity != "" {
 		if check := time.Now().Add(checkEvery); check.Before(until) {
 			until = check
 		}
@@ -147,7 +147,7 @@ func (s *TokenSource) startCheck(ctx context.Context, token *Token) {
 		return
 	}
 	s.check.Start(ctx, s.client.cfg.Timeout, func(ctx context.Context) (none struct{}, err error) {
-		err = s.client.run(ctx, func(ctx context.Context) error { return checker.Check(ctx, token.credential) })
+		err = s.client.run(ctx, func(ctx context.Context) error { return checker.Check(ctx, token.credential.identity) })
 		if !errors.Is(err, provider.ErrRevoked) {
 			return none, err
 		}
@@ -156,7 +156,8 @@ func (s *TokenSource) startCheck(ctx context.Context, token *Token) {
 		if c := s.cached.Load(); c != nil && c.token == token {
 			s.cached.Store(nil)
 			smartcred.Notify(ctx, s.client.cfg.Observer, smartcred.Event{
-				Kind: smartcred.EventTokenDropped, ClientID: s.client.cfg.ClientID, Server: s.client.cfg.BaseURL, Err: err,
+				Kind: smartcred.EventTokenDropped, ClientID: s.client.cfg.ClientID, Server: s.client.cfg.BaseURL,
+				Method: string(token.credential.method), Version: token.credential.version, KeyID: token.credential.keyID, Err: err,
 				Detail: "the credential that the token was got with may not be used any more",
 			})
 		}
