@@ -47,6 +47,9 @@ func (c *caller[C]) decide(now time.Time) decision[C] {
 		return decision[C]{step: stepOthers}
 	}
 
+	if k := r.find(c.current.id); c.again && !c.leading && k != nil && k.Sent.After(c.refusedAt) && r.underRefusal(c.current.id, now) {
+		c.again = false // another caller sent it once more, and it was refused
+	}
 	blocked := false
 	for _, last := range []bool{false, true} {
 		for _, x := range c.order(r, last || c.trial) {
@@ -57,7 +60,7 @@ func (c *caller[C]) decide(now time.Time) decision[C] {
 			}
 			by := withinBudget
 			if !r.proven(x.id) {
-				if by = r.permit(c.engine.policy, x.id, now); by == forbidden {
+				if by = r.permit(c.engine.policy, x.id, c.call.SingleUse, now); by == forbidden {
 					continue
 				}
 			}
@@ -66,7 +69,9 @@ func (c *caller[C]) decide(now time.Time) decision[C] {
 			if comesLast != last {
 				continue
 			}
-			needsTurn := c.trial || last || c.sends > 0 || !r.proven(x.id)
+			// After a refusal of its own, a caller waits until somebody has seen
+			// that the next credential works: others may have been refused too.
+			needsTurn := c.trial || last || !r.proven(x.id) || c.sends > 0 && !r.workedSince(x.id, c.refusedAt)
 			if needsTurn && !c.leading {
 				if c.state.leader != nil {
 					blocked = true
@@ -95,11 +100,11 @@ func (c *caller[C]) backedOff(b *backoff) decision[C] {
 	if !c.asked {
 		return decision[C]{step: stepAsk}
 	}
-	failed := c.state.last
-	if failed == nil {
-		failed = &RefusedError{Scope: c.call.Scope, Until: b.Until}
+	failed := RefusedError{Scope: c.call.Scope, Until: b.Until}
+	if c.state.last != nil {
+		failed = *c.state.last
 	}
-	return decision[C]{step: stepFail, err: failed}
+	return decision[C]{step: stepFail, err: &failed}
 }
 
 // order is current, previous, staged; an adopted credential comes first, and

@@ -2,20 +2,19 @@ package rotation
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
 	"sync"
 	"time"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/flight"
 )
 
 // Options configure an [Engine]. The zero value and nil are the defaults.
 type Options struct {
 	// Policy holds the numbers.
 	Policy Policy
-	// Memory carries the state over restarts; nil: it is kept in this process only.
+	// Memory carries the state over restarts; nil: it is kept in this process
+	// only. A memory that fails holds nothing up.
 	Memory Memory
 	// Method names the authentication method in events.
 	Method string
@@ -24,13 +23,12 @@ type Options struct {
 }
 
 // An Engine chooses which of several credentials is sent, and remembers what
-// servers said of them. It is safe for concurrent use and has no goroutine.
+// servers said of them. It is safe for concurrent use and has no goroutine but
+// while memory is read or written.
 type Engine[C any] struct {
 	opts   Options
 	policy Policy
-
-	keyed sync.Mutex
-	key   []byte // of identities' HMACs
+	keys   keyring
 
 	mu     sync.Mutex
 	states map[Scope]*state
@@ -52,114 +50,146 @@ type state struct {
 	record record
 	last   *RefusedError // what callers get while a back-off lasts
 	leader chan struct{} // closed when the caller that has the turn gives it back; nil: nobody has it
-	loaded time.Time     // when the record was last read from memory
 	late   time.Time     // when the last warning of a previous credential in force was given
 
-	writing sync.Mutex // one writer of memory at a time
+	// With a memory only:
+	unsaved  []func(*record) // changes that memory does not have yet, oldest first
+	loadDue  time.Time       // when the record is to be read again
+	failing  bool            // memory could not be read or written
+	exchange flight.Flight[struct{}]
 }
 
-func (e *Engine[C]) state(scope Scope) *state {
+// state returns what is known about scope under key. What was learned under
+// another key can't be matched any more, and is forgotten.
+func (e *Engine[C]) state(scope Scope, key *hmacKey) *state {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	st := e.states[scope]
 	if st == nil {
 		st = new(state)
+		st.record.Key = key.id
 		e.states[scope] = st
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.record.Key != key.id {
+		st.record, st.unsaved, st.last, st.loadDue = record{Key: key.id}, nil, nil, time.Time{}
 	}
 	return st
 }
 
-// identify returns the id of an identity, under the memory's key or one of this
-// process.
-func (e *Engine[C]) identify(ctx context.Context, identity []byte) (id, error) {
-	key, err := e.hmacKey(ctx)
-	if err != nil {
-		return id{}, err
-	}
-	mac := hmac.New(sha256.New, key)
-	mac.Write(identity)
-	return id(mac.Sum(nil)[:len(id{})]), nil
-}
-
-func (e *Engine[C]) hmacKey(ctx context.Context) ([]byte, error) {
-	e.keyed.Lock()
-	defer e.keyed.Unlock()
-	if e.key != nil {
-		return e.key, nil
-	}
-	if e.opts.Memory != nil {
-		key, err := Key(ctx, e.opts.Memory)
-		if err != nil {
-			return nil, err
-		}
-		e.key = key
-		return key, nil
-	}
-	e.key = make([]byte, keySize)
-	_, _ = rand.Read(e.key) // never fails: crypto/rand ends the process instead
-	return e.key, nil
-}
-
-// change alters the record, in memory first where there is one, so that other
-// processes' changes are kept and a crash right after loses nothing. A memory
-// that fails is an event: the process goes on with what it knows.
+// change alters the record, in this process at once and then in memory, so that
+// a crash right after loses nothing. It waits for memory as long as ctx lasts;
+// the writing goes on without it.
 func (e *Engine[C]) change(ctx context.Context, scope Scope, st *state, alter func(*record)) {
-	if e.opts.Memory == nil {
-		st.mu.Lock()
-		alter(&st.record)
-		st.mu.Unlock()
-		return
-	}
-	st.writing.Lock()
-	defer st.writing.Unlock()
-	merged, err := update(ctx, e.opts.Memory, scope, alter)
 	st.mu.Lock()
-	if err == nil {
-		st.record, st.loaded = merged, time.Now()
-	} else {
-		alter(&st.record)
-	}
+	st.alter(alter, e.opts.Memory != nil)
 	st.mu.Unlock()
-	if err != nil {
-		e.notifyMemory(ctx, scope, err)
+	if e.opts.Memory != nil {
+		e.save(ctx, scope, st)
 	}
 }
 
-// reload reads the record from memory, once a minute: another process, or a
-// person, may have changed it.
-func (e *Engine[C]) reload(ctx context.Context, scope Scope, st *state) {
-	if e.opts.Memory == nil {
+// maxUnsaved is how many changes are kept for a memory that fails; more become
+// one that replaces the record there.
+const maxUnsaved = 64
+
+// alter is change without memory. st.mu is held.
+func (st *state) alter(alter func(*record), keep bool) {
+	alter(&st.record)
+	if !keep {
 		return
 	}
-	now := time.Now()
+	st.unsaved = append(st.unsaved, alter)
+	if len(st.unsaved) > maxUnsaved {
+		whole := st.record.clone()
+		st.unsaved = []func(*record){func(r *record) { *r = whole.clone() }}
+	}
+}
+
+const (
+	// reloadEvery is how old a record may be that another process can change.
+	reloadEvery = time.Minute
+	// memoryPause is how long a memory that failed is left alone by readers.
+	memoryPause = 10 * time.Second
+	// memoryTimeout bounds one reading or writing.
+	memoryTimeout = 5 * time.Second
+)
+
+// load reads the record from memory when that is due, or if it is forced:
+// another process, or a person, may have changed it. It returns ctx's error only.
+func (e *Engine[C]) load(ctx context.Context, scope Scope, st *state, force bool) error {
+	if e.opts.Memory == nil {
+		return nil
+	}
 	st.mu.Lock()
-	due := st.loaded.IsZero() || now.Sub(st.loaded) >= reloadEvery
+	due := force || !time.Now().Before(st.loadDue)
+	st.mu.Unlock()
 	if due {
-		st.loaded = now
+		e.save(ctx, scope, st)
 	}
-	st.mu.Unlock()
-	if !due {
-		return
-	}
-	st.writing.Lock()
-	defer st.writing.Unlock()
-	kept, err := update(ctx, e.opts.Memory, scope, func(*record) {})
-	if err != nil {
-		e.notifyMemory(ctx, scope, err)
-		return
-	}
-	st.mu.Lock()
-	st.record = kept
-	st.mu.Unlock()
+	return ctx.Err()
 }
 
-// reloadEvery is how old a record may be that another process can change.
-const reloadEvery = time.Minute
+// save brings memory and this process's record together: changes that memory
+// does not have are made there, on top of what other processes wrote.
+func (e *Engine[C]) save(ctx context.Context, scope Scope, st *state) {
+	for {
+		_, _ = st.exchange.Do(ctx, memoryTimeout, func(ctx context.Context) (struct{}, error) {
+			e.sync(ctx, scope, st)
+			return struct{}{}, nil
+		})
+		st.mu.Lock()
+		done := len(st.unsaved) == 0 || st.failing
+		st.mu.Unlock()
+		// The call that was joined may have begun before this caller's change.
+		if done || ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// sync is one exchange with memory. There is one at a time.
+func (e *Engine[C]) sync(ctx context.Context, scope Scope, st *state) {
+	st.mu.Lock()
+	changes := st.unsaved[:len(st.unsaved):len(st.unsaved)]
+	keyID := st.record.Key
+	st.mu.Unlock()
+	merged, err := update(ctx, e.opts.Memory, scope, func(r *record) {
+		if r.Key != keyID {
+			*r = record{Key: keyID}
+		}
+		r.clamp(e.policy, time.Now())
+		for _, alter := range changes {
+			alter(r)
+		}
+	})
+
+	st.mu.Lock()
+	now := time.Now()
+	first := err != nil && !st.failing
+	st.failing = err != nil
+	switch {
+	case st.record.Key != keyID: // the key was replaced meanwhile
+	case err != nil:
+		st.loadDue = now.Add(memoryPause)
+	default:
+		st.unsaved = st.unsaved[len(changes):]
+		for _, alter := range st.unsaved {
+			alter(&merged)
+		}
+		st.record, st.loadDue = merged, now.Add(reloadEvery)
+	}
+	st.mu.Unlock()
+	if first {
+		e.notifyMemory(ctx, scope, err)
+	}
+}
 
 func (e *Engine[C]) notifyMemory(ctx context.Context, scope Scope, err error) {
 	e.notify(ctx, scope, smartcred.Event{
 		Kind: smartcred.EventMemoryFailed, Err: err,
-		Detail: "what is learned about credentials is kept in this process only",
+		Detail: "what is learned about credentials is kept in this process until memory works again",
 	})
 }
 
@@ -171,8 +201,9 @@ func (e *Engine[C]) notify(ctx context.Context, scope Scope, event smartcred.Eve
 // Reset forgets what is known about scope, in memory too: no refusal, back-off
 // or budget holds anything up after it.
 func (e *Engine[C]) Reset(ctx context.Context, scope Scope) {
-	st := e.state(scope)
-	e.change(ctx, scope, st, func(r *record) { *r = record{} })
+	key := e.keys.current(ctx, e.opts.Memory, func(err error) { e.notifyMemory(ctx, scope, err) })
+	st := e.state(scope, key)
+	e.change(ctx, scope, st, func(r *record) { *r = record{Key: r.Key} })
 	st.mu.Lock()
 	st.last = nil
 	st.mu.Unlock()

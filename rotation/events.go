@@ -9,9 +9,9 @@ import (
 )
 
 func (c *caller[C]) notifyFallback(ctx context.Context, next candidate[C]) {
-	last := c.attempts[len(c.attempts)-1]
+	last := c.refused
 	c.engine.notify(ctx, c.call.Scope, smartcred.Event{
-		Kind: smartcred.EventCredentialFallback, Version: last.Version, KeyID: last.KeyID, Err: last.Err,
+		Kind: smartcred.EventCredentialFallback, Version: last.Version, KeyID: last.KeyID, Err: last.err,
 		Detail: fmt.Sprintf("the %s credential was refused; the %s one, version %s, is tried", last.Stage, next.Stage, next.Version),
 	})
 }

@@ -2,7 +2,6 @@ package rotation
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 )
@@ -32,8 +31,7 @@ func Key(ctx context.Context, memory Memory) ([]byte, error) {
 		if json.Unmarshal(old, &key) == nil && len(key) == keySize {
 			return old
 		}
-		key = make([]byte, keySize)
-		_, _ = rand.Read(key) // never fails: crypto/rand ends the process instead
+		key = randomKey()
 		kept, _ := json.Marshal(key)
 		return kept
 	})
@@ -53,9 +51,12 @@ func update(ctx context.Context, memory Memory, scope Scope, alter func(*record)
 			result = record{}
 		}
 		alter(&result)
-		kept, err := json.Marshal(result)
-		if err != nil || string(kept) == "{}" {
+		if result.empty() {
 			return nil
+		}
+		kept, err := json.Marshal(result)
+		if err != nil {
+			return old
 		}
 		return kept
 	})

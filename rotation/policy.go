@@ -25,6 +25,8 @@ type Policy struct {
 	// have not worked at this server may be refused in any hour and in any 24
 	// hours; 0: 12 and 40. 24 of the day's (half of it, if it is under 48) are
 	// kept for later: when the others are spent, one request an hour remains.
+	// Calls with a single-use grant have the same budget again, which they
+	// share with the others but can't take from them.
 	HourlyBudget, DailyBudget int
 	// NewValues is how many values never sent before are sent in any hour, once
 	// each and beside the budget, when that is spent; 0: 4.
@@ -54,8 +56,8 @@ func setDefault[T int | time.Duration](value *T, def T) {
 // doubled returns first × 2^(n-1), at most last.
 func doubled(first, last time.Duration, n int) time.Duration {
 	for range n - 1 {
-		if first >= last {
-			break
+		if first > last/2 {
+			return last
 		}
 		first *= 2
 	}

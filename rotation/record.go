@@ -26,6 +26,7 @@ func (i *id) UnmarshalText(text []byte) error {
 // A record is what is known about one scope. Its JSON form is what a [Memory]
 // keeps: it holds no value of a credential.
 type record struct {
+	Key     string    `json:"key,omitempty"`     // names the key of all ids here
 	Known   []known   `json:"known,omitempty"`   // credentials that were sent
 	InForce id        `json:"in_force,omitzero"` // what the server took last
 	Adopted *adoption `json:"adopted,omitempty"`
@@ -33,6 +34,7 @@ type record struct {
 	Refused []refusal `json:"refused,omitempty"` // of credentials that never worked, in the last 24 h
 	Regular time.Time `json:"regular,omitzero"`  // the last of them
 	Fresh   []refusal `json:"fresh,omitempty"`   // of new values beyond the budget, in the last hour
+	Codes   []refusal `json:"codes,omitempty"`   // of calls with a single-use grant, in the last 24 h
 }
 
 // known is what is known about a credential at this server.
@@ -102,6 +104,12 @@ func (r *record) proven(i id) bool {
 	return k != nil && !k.Worked.IsZero()
 }
 
+// workedSince reports whether i was taken after t.
+func (r *record) workedSince(i id, t time.Time) bool {
+	k := r.find(i)
+	return k != nil && k.Worked.After(t)
+}
+
 func (r *record) underRefusal(i id, now time.Time) bool {
 	k := r.find(i)
 	return k != nil && now.Before(k.Until)
@@ -131,6 +139,16 @@ func (r *record) worked(i id, version, keyID string, now time.Time) {
 	r.InForce, r.Backoff = i, nil
 	r.Refused = slices.DeleteFunc(r.Refused, func(x refusal) bool { return x.ID == i })
 	r.Fresh = slices.DeleteFunc(r.Fresh, func(x refusal) bool { return x.ID == i })
+	r.Codes = slices.DeleteFunc(r.Codes, func(x refusal) bool { return x.ID == i })
+}
+
+// refusedCode notes that i, which never worked, was refused in a call with a
+// single-use grant: it counts in the budget of such calls only.
+func (r *record) refusedCode(i id, now time.Time) {
+	if !r.proven(i) {
+		r.trim(now)
+		r.Codes = append(r.Codes, refusal{i, now})
+	}
 }
 
 // allRefused begins or lengthens the back-off.
@@ -140,7 +158,7 @@ func (r *record) allRefused(p Policy, current id, anyProven bool, now time.Time)
 		step = p.FirstBackoff
 	}
 	if r.Backoff != nil && r.Backoff.Current == current {
-		step = max(step, min(2*r.Backoff.Step, p.LastBackoff))
+		step = max(step, doubled(r.Backoff.Step, p.LastBackoff, 2))
 	}
 	r.Backoff = &backoff{Until: now.Add(shorter(step)), Step: step, Current: current}
 }
@@ -151,7 +169,41 @@ func (r *record) trim(now time.Time) {
 		return func(x refusal) bool { return now.Sub(x.At) >= age }
 	}
 	r.Refused = slices.DeleteFunc(r.Refused, old(24*time.Hour))
+	r.Codes = slices.DeleteFunc(r.Codes, old(24*time.Hour))
 	r.Fresh = slices.DeleteFunc(r.Fresh, old(time.Hour))
+}
+
+// clamp cuts off times that lie further ahead than a policy can put them: they
+// were written under a clock that was wrong, or under another policy.
+func (r *record) clamp(p Policy, now time.Time) {
+	before := func(t *time.Time, latest time.Time) {
+		if t.After(latest) {
+			*t = latest
+		}
+	}
+	for n := range r.Known {
+		k := &r.Known[n]
+		before(&k.Worked, now)
+		before(&k.Sent, now)
+		before(&k.Until, now.Add(p.LastRefusal))
+	}
+	if r.Backoff != nil {
+		before(&r.Backoff.Until, now.Add(p.LastBackoff))
+		r.Backoff.Step = min(r.Backoff.Step, p.LastBackoff)
+	}
+	before(&r.Regular, now)
+	for _, list := range [][]refusal{r.Refused, r.Codes, r.Fresh} {
+		for n := range list {
+			before(&list[n].At, now)
+		}
+	}
+	r.trim(now)
+}
+
+// empty reports whether nothing is known.
+func (r *record) empty() bool {
+	return len(r.Known) == 0 && r.InForce == (id{}) && r.Adopted == nil && r.Backoff == nil &&
+		len(r.Refused) == 0 && len(r.Codes) == 0 && len(r.Fresh) == 0
 }
 
 // A permission says on what ground an unproven credential may be sent.
@@ -165,40 +217,59 @@ const (
 )
 
 // permit applies the budget to a credential that never worked at this server.
-func (r *record) permit(p Policy, i id, now time.Time) permission {
-	hour, day := r.refusals(now)
-	fresh := 0
-	for _, x := range r.Fresh {
-		if now.Sub(x.At) < time.Hour {
-			fresh++
+// Calls with a single-use grant spend a budget of their own beside the others':
+// anyone can send a browser to a callback, and must neither lock an account nor
+// use up what the others have.
+func (r *record) permit(p Policy, i id, single bool, now time.Time) permission {
+	spent, last, isNew := r.Refused, r.Regular, r.find(i) == nil
+	if single {
+		spent = slices.Concat(r.Refused, r.Codes)
+		if n := len(r.Codes); n > 0 && r.Codes[n-1].At.After(last) {
+			last = r.Codes[n-1].At
 		}
+		isNew = isNew && !slices.ContainsFunc(r.Codes, func(x refusal) bool { return x.ID == i })
 	}
+	hour, day, fresh := within(spent, time.Hour, now), within(spent, 24*time.Hour, now), within(r.Fresh, time.Hour, now)
 	// What is kept back for the request an hour that remains is part of the
 	// day's budget, so that the budget holds whatever happens.
 	atOnce := p.DailyBudget - min(24, p.DailyBudget/2)
 	switch {
 	case hour < p.HourlyBudget && day < atOnce:
 		return withinBudget
-	case r.find(i) == nil && fresh < p.NewValues:
+	case isNew && fresh < p.NewValues:
 		return asNewValue
-	case now.Sub(r.Regular) >= time.Hour && day < p.DailyBudget:
+	case now.Sub(last) >= time.Hour && day < p.DailyBudget:
 		return asSpare
 	default:
 		return forbidden
 	}
 }
 
-// refusals counts those of the last hour and of the last 24.
-func (r *record) refusals(now time.Time) (hour, day int) {
-	for _, x := range r.Refused {
-		if age := now.Sub(x.At); age < time.Hour {
-			hour++
-			day++
-		} else if age < 24*time.Hour {
-			day++
+// permitted returns when i may be sent next; now, if it may be at once.
+func (r *record) permitted(p Policy, i id, single bool, now time.Time) time.Time {
+	at := []time.Time{now, r.Regular.Add(time.Hour)}
+	for _, list := range [][]refusal{r.Refused, r.Codes, r.Fresh} {
+		for _, x := range list {
+			at = append(at, x.At.Add(time.Hour), x.At.Add(24*time.Hour))
 		}
 	}
-	return hour, day
+	slices.SortFunc(at, time.Time.Compare)
+	for _, t := range at {
+		if !t.Before(now) && r.permit(p, i, single, t) != forbidden {
+			return t
+		}
+	}
+	return now.Add(24 * time.Hour)
+}
+
+func within(list []refusal, window time.Duration, now time.Time) int {
+	n := 0
+	for _, x := range list {
+		if now.Sub(x.At) < window {
+			n++
+		}
+	}
+	return n
 }
 
 func (r *record) clone() record {
@@ -206,6 +277,7 @@ func (r *record) clone() record {
 	out.Known = slices.Clone(r.Known)
 	out.Refused = slices.Clone(r.Refused)
 	out.Fresh = slices.Clone(r.Fresh)
+	out.Codes = slices.Clone(r.Codes)
 	if r.Adopted != nil {
 		adopted := *r.Adopted
 		out.Adopted = &adopted

@@ -41,17 +41,17 @@ type Known struct {
 // Status returns what is known about scope, read anew from memory where there is
 // one.
 func (e *Engine[C]) Status(ctx context.Context, scope Scope) Status {
-	st := e.state(scope)
-	e.reload(ctx, scope, st)
+	key := e.keys.current(ctx, e.opts.Memory, func(err error) { e.notifyMemory(ctx, scope, err) })
+	st := e.state(scope, key)
+	_ = e.load(ctx, scope, st, true)
 	now := time.Now()
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	r := st.record.clone()
-	hour, day := r.refusals(now)
 	s := Status{
 		Scope:        scope,
-		HourlyBudget: max(e.policy.HourlyBudget-hour, 0),
-		DailyBudget:  max(e.policy.DailyBudget-day, 0),
+		HourlyBudget: max(e.policy.HourlyBudget-within(r.Refused, time.Hour, now), 0),
+		DailyBudget:  max(e.policy.DailyBudget-within(r.Refused, 24*time.Hour, now), 0),
 	}
 	slices.SortStableFunc(r.Known, func(a, b known) int {
 		return cmp.Or(cmp.Compare(rank(a.ID == r.InForce), rank(b.ID == r.InForce)), b.Worked.Compare(a.Worked))
