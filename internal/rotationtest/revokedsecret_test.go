@@ -32,6 +32,9 @@ func (b *bed) checkDropped(t *testing.T, revoked string, err error) {
 	if event.ClientID != clientID || event.Server != b.srv.URL || !errors.Is(event.Err, provider.ErrRevoked) {
 		t.Errorf("event %+v", event)
 	}
+	if jwt := event.Method == string(provider.MethodPrivateKeyJWT); event.Version == "" || jwt != (event.KeyID != "") || jwt && b.names[event.KeyID] != revoked && event.KeyID != revoked {
+		t.Errorf("the event does not name %s: %+v", revoked, event)
+	}
 	for start := time.Now(); time.Since(start) < time.Hour; time.Sleep(10 * time.Second) {
 		token, got := b.client.Token(t.Context())
 		if !errors.Is(got, err) {
