@@ -3,6 +3,7 @@ package rotation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -20,7 +21,11 @@ func (e *Engine[C]) Do(ctx context.Context, call Call[C]) error {
 	if call.MaxSends > 0 {
 		limit = min(limit, call.MaxSends)
 	}
-	c := &caller[C]{engine: e, call: call, state: e.state(call.Scope), limit: limit}
+	key := e.keys.current(ctx, e.opts.Memory, func(err error) { e.notifyMemory(ctx, call.Scope, err) })
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	c := &caller[C]{engine: e, call: call, key: key, state: e.state(call.Scope, key), limit: limit}
 	defer c.passTurn()
 	return c.run(ctx)
 }
@@ -29,6 +34,7 @@ func (e *Engine[C]) Do(ctx context.Context, call Call[C]) error {
 type caller[C any] struct {
 	engine *Engine[C]
 	call   Call[C]
+	key    *hmacKey
 	state  *state
 	limit  int
 
@@ -37,16 +43,23 @@ type caller[C any] struct {
 	listed  bool  // others were looked up
 	lookup  error // why some could not be
 
-	sends    int
-	attempts []Attempt
-	tried    []id
-	pending  []sent[C] // refusals that count only once another credential worked
-	asked    bool      // current was looked up past the cache
-	again    bool      // current is sent once more
-	unusable bool      // current can't be used, and was not sent
-	leading  bool      // this caller has the turn
-	trial    bool      // a back-off is over: each credential once
-	refused  *candidate[C]
+	sends     int
+	attempts  []Attempt
+	tried     []id
+	pending   []sent[C]   // refusals that count only once another credential worked
+	asked     bool        // current was looked up past the cache
+	again     bool        // current is sent once more
+	unusable  bool        // current can't be used, and was not sent
+	leading   bool        // this caller has the turn
+	trial     bool        // a back-off is over: each credential once
+	refused   *refused[C] // the last refusal
+	refusedAt time.Time
+	refusals  []id // all of this call
+}
+
+type refused[C any] struct {
+	candidate[C]
+	err error
 }
 
 type candidate[C any] struct {
@@ -61,20 +74,24 @@ type sent[C any] struct {
 }
 
 func (c *caller[C]) run(ctx context.Context) error {
-	c.engine.reload(ctx, c.call.Scope, c.state)
+	if err := c.engine.load(ctx, c.call.Scope, c.state, false); err != nil {
+		return err
+	}
 	if err := c.readCurrent(ctx); err != nil {
 		return err
 	}
 	for {
+		// A look-up that ended with this caller says nothing about the others.
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("rotation: choose credential: %w", err)
+		}
 		switch next := c.decide(time.Now()); next.step {
 		case stepSend:
 			if done, err := c.send(ctx, next.candidate); done {
 				return err
 			}
 		case stepOthers:
-			if err := c.readOthers(ctx); err != nil {
-				return err
-			}
+			c.readOthers(ctx)
 		case stepAsk:
 			if _, err := c.askAgain(ctx); err != nil {
 				return err
@@ -83,7 +100,7 @@ func (c *caller[C]) run(ctx context.Context) error {
 			select {
 			case <-next.turn:
 			case <-ctx.Done():
-				return ctx.Err()
+				return fmt.Errorf("rotation: wait for the credential that another caller tries: %w", ctx.Err())
 			}
 			if err := c.readCurrent(ctx); err != nil {
 				return err
@@ -102,43 +119,34 @@ func (c *caller[C]) readCurrent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.setCurrent(ctx, current)
-	return err
+	c.setCurrent(current)
+	return nil
 }
 
 // setCurrent reports whether current is another credential than before.
-func (c *caller[C]) setCurrent(ctx context.Context, current Candidate[C]) (changed bool, err error) {
-	i, err := c.engine.identify(ctx, current.Identity)
-	if err != nil {
-		return false, err
-	}
+func (c *caller[C]) setCurrent(current Candidate[C]) (changed bool) {
+	i := c.key.identify(current.Identity)
 	if changed = i != c.current.id; changed {
 		c.listed, c.again, c.unusable = false, false, false
 	}
 	c.current = candidate[C]{current, i}
-	return changed, nil
+	return changed
 }
 
-func (c *caller[C]) readOthers(ctx context.Context) error {
+func (c *caller[C]) readOthers(ctx context.Context) {
 	c.state.mu.Lock()
 	last := c.state.record.InForce
 	c.state.mu.Unlock()
 	others, err := c.call.Candidates.Others(ctx, func(identity []byte) bool {
-		i, err := c.engine.identify(ctx, identity)
-		return err == nil && i == last
+		return c.key.identify(identity) == last
 	})
 	c.lookup = err
 	c.others, c.listed = c.others[:0], true
 	for _, other := range others {
-		i, err := c.engine.identify(ctx, other.Identity)
-		if err != nil {
-			return err
-		}
-		if i != c.current.id {
+		if i := c.key.identify(other.Identity); i != c.current.id {
 			c.others = append(c.others, candidate[C]{other, i})
 		}
 	}
-	return nil
 }
 
 // askAgain looks current up past the cache and reports whether it is another
@@ -154,7 +162,7 @@ func (c *caller[C]) askAgain(ctx context.Context) (changed bool, err error) {
 		c.lookup = err
 		return false, nil
 	}
-	return c.setCurrent(ctx, newer)
+	return c.setCurrent(newer), nil
 }
 
 // send makes the request and learns from what comes back.
@@ -183,12 +191,13 @@ func (c *caller[C]) send(ctx context.Context, x sent[C]) (done bool, err error) 
 		return true, err
 	}
 	c.attempts = append(c.attempts, x.attempt(err))
-	refused := x.candidate
-	c.refused = &refused
+	now := time.Now()
+	c.refused, c.refusedAt = &refused[C]{x.candidate, err}, now
+	c.refusals = append(c.refusals, x.id)
 	if c.call.SingleUse {
 		c.pending = append(c.pending, x)
+		c.engine.change(ctx, c.call.Scope, c.state, func(r *record) { r.refusedCode(x.id, now) })
 	} else {
-		now := time.Now()
 		c.engine.change(ctx, c.call.Scope, c.state, func(r *record) {
 			r.refused(c.engine.policy, x.id, x.Version, x.KeyID, x.by, now)
 		})
@@ -203,19 +212,17 @@ func (c *caller[C]) send(ctx context.Context, x sent[C]) (done bool, err error) 
 	if err != nil {
 		return true, c.failed(err)
 	}
-	if !changed && x.id == c.current.id && !c.trial {
-		return false, c.considerAgain(ctx)
+	if !changed && x.id == c.current.id && !c.trial && ctx.Err() == nil {
+		c.considerAgain(ctx)
 	}
 	return false, nil
 }
 
 // considerAgain decides whether current, which worked before, is sent once more:
 // if the limit leaves room besides every other credential not under refusal.
-func (c *caller[C]) considerAgain(ctx context.Context) error {
+func (c *caller[C]) considerAgain(ctx context.Context) {
 	if !c.listed {
-		if err := c.readOthers(ctx); err != nil {
-			return err
-		}
+		c.readOthers(ctx)
 	}
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
@@ -226,12 +233,11 @@ func (c *caller[C]) considerAgain(ctx context.Context) error {
 		if slices.Contains(c.tried, other.id) || r.underRefusal(other.id, now) {
 			continue
 		}
-		if r.proven(other.id) || r.permit(c.engine.policy, other.id, now) != forbidden {
+		if r.proven(other.id) || r.permit(c.engine.policy, other.id, c.call.SingleUse, now) != forbidden {
 			room--
 		}
 	}
 	c.again = room > 0 && c.state.record.proven(c.current.id)
-	return nil
 }
 
 func (c *caller[C]) succeeded(ctx context.Context, x sent[C]) {
@@ -287,7 +293,8 @@ func (c *caller[C]) exhausted(ctx context.Context) error {
 	}
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
-	spent := &RefusedError{Scope: c.call.Scope, BudgetSpent: true, Until: c.state.record.Regular.Add(time.Hour), Lookup: c.lookup}
+	until := c.state.record.permitted(c.engine.policy, c.current.id, c.call.SingleUse, time.Now())
+	spent := &RefusedError{Scope: c.call.Scope, BudgetSpent: true, Until: until, Lookup: c.lookup}
 	if c.state.last != nil {
 		spent.Attempts = c.state.last.Attempts
 	}
@@ -322,6 +329,9 @@ func (c *caller[C]) failed(lookup error) *RefusedError {
 	slices.SortStableFunc(attempts, func(a, b Attempt) int { return int(a.Stage) - int(b.Stage) })
 	return &RefusedError{Scope: c.call.Scope, Attempts: attempts, Lookup: lookup}
 }
+
+// wasRefused reports whether the server refused i in this call.
+func (c *caller[C]) wasRefused(i id) bool { return slices.Contains(c.refusals, i) }
 
 // passTurn gives the turn back, if this caller has it.
 func (c *caller[C]) passTurn() {
