@@ -9,6 +9,7 @@ import (
 
 	"github.com/smartcred/smartcred/provider"
 	"github.com/smartcred/smartcred/signer"
+	"github.com/smartcred/smartcred/smartauth"
 )
 
 func (a *app) assertion() *cobra.Command {
@@ -57,24 +58,37 @@ credential until it expires.`,
 // tokenRequest is what a token request would tell a provider: discovered, unless
 // the token endpoint is stated.
 func (o *session) tokenRequest(ctx context.Context) (provider.Request, error) {
-	var asked asking
 	// A server that nobody named goes by its token endpoint.
 	o.baseURL = cmp.Or(o.baseURL, o.tokenEndpoint)
-	client, err := o.client(&asked)
+	client, asked, err := o.askingClient()
 	if err != nil {
 		return provider.Request{}, err
 	}
 	defer client.Close()
-	if _, err := client.Token(ctx); !errors.Is(err, errAsked) {
-		return provider.Request{}, err
-	}
-	return asked.req, nil
+	return asked.request(ctx, client)
 }
 
 var errAsked = errors.New("the request was kept, and not made")
 
 // asking is a provider that keeps what it was asked for and sends nothing.
 type asking struct{ req provider.Request }
+
+// askingClient returns a client that goes as far as the token endpoint's name.
+func (o *session) askingClient() (*smartauth.Client, *asking, error) {
+	if len(o.scopes) == 0 {
+		o.scopes = []string{"system/*.rs"} // for nobody: nothing is sent
+	}
+	asked := new(asking)
+	client, err := o.client(asked)
+	return client, asked, err
+}
+
+func (a *asking) request(ctx context.Context, client *smartauth.Client) (provider.Request, error) {
+	if _, err := client.Token(ctx); !errors.Is(err, errAsked) {
+		return provider.Request{}, err
+	}
+	return a.req, nil
+}
 
 func (a *asking) Authenticate(_ context.Context, req provider.Request, _ func(context.Context, provider.Credential) error) error {
 	a.req = req

@@ -22,6 +22,10 @@ const (
 	needSigner
 	needMethod    // something to authenticate with
 	needAssertion // a signer to authenticate with
+	needState     // state_file
+	needNewKey    // a signer whose keys this program makes
+	needActivate  // the same, to move a key on
+	needRevoke    // a secret or signer, to take a part of it out of use
 )
 
 // check returns what is wrong with values that are well-formed each on its own.
@@ -38,11 +42,12 @@ func (s *settings) check(needs need) []error {
 	missing(needServer, s.baseURL, "base_url", "is missing: name the server's FHIR base URL")
 	missing(needEndpoint, s.baseURL+s.tokenEndpoint, "base_url", "is missing: name the server's FHIR base URL, or state token_endpoint")
 	missing(needClient, s.clientID, "client_id", "is missing: it is the name the server registered this client under")
-	missing(needSigner|needAssertion, s.signer, "signer", "is missing: name where the private key is kept, file:key.pem for example")
+	missing(needSigner|needAssertion|needNewKey|needActivate, s.signer, "signer", "is missing: name where the private key is kept, file:key.pem for example")
+	missing(needState, s.stateFile, "state_file", "is missing: without one nothing is kept between runs; a service forgets by Reset, or when it is started again")
 	if needs&needScopes != 0 && len(s.scopes) == 0 {
 		bad("scopes", "is missing: SMART servers want to know what for, system/*.rs for example")
 	}
-	if needs&needMethod != 0 {
+	if needs&(needMethod|needRevoke) != 0 {
 		s.checkMethod(bad)
 	}
 	if needs&needAssertion != 0 && s.signer != "" && s.method() != provider.MethodPrivateKeyJWT {
@@ -50,6 +55,9 @@ func (s *settings) check(needs need) []error {
 	}
 	if s.audience == provider.AudienceIssuer && s.issuer == "" {
 		bad("audience", "is issuer, and issuer is not set")
+	}
+	if option, advice := s.elsewhere(needs); advice != "" {
+		bad(option, advice)
 	}
 	problems = append(problems, s.checkValues()...)
 	s.checkBuild(bad)
@@ -108,24 +116,7 @@ func (s *settings) checkValues() []error {
 // checkBuild refuses what this build knows and can't do yet. To accept it would
 // be to promise it.
 func (s *settings) checkBuild(bad func(option, problem string)) {
-	const absent = "is not in this build yet: leave it out"
-	if s.overlap != defaultOverlap {
-		bad("overlap", absent)
-	}
-	// Secrets are sent at their current stage only, which is what never asks for.
-	if s.previous == previousNever && s.method() == provider.MethodPrivateKeyJWT {
-		bad("previous", "never is not in this build yet for a signer: leave it out")
-	}
-	if len(s.revoked) > 0 && s.method() != provider.MethodPrivateKeyJWT {
-		bad("revoked", "is not in this build yet for a secret: leave it out")
-	}
-	if len(s.alsoRefusal) > 0 {
-		bad("also_refusal", absent)
-	}
-	if s.stateFile != "" {
-		bad("state_file", absent)
-	}
 	for _, name := range slices.Sorted(maps.Keys(s.plugins)) {
-		bad("plugins."+name, absent)
+		bad("plugins."+name, "is not in this build yet: leave it out")
 	}
 }

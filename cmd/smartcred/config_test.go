@@ -64,12 +64,12 @@ func TestEveryKey(t *testing.T) {
 		allowedKIDs: []string{"2026-01"}, requireNonExportable: true,
 		jwksURL: "https://app.example.com/jwks.json", sendJKU: false,
 		audience: "issuer", audienceScheme: "http", assertionLifetime: 2 * time.Minute,
-		publishFor: 48 * time.Hour, overlap: 168 * time.Hour, previous: "on_refusal",
-		revoked: []string{"v1"}, idTokenAlgorithms: []string{"RS256", "ES384"},
+		publishFor: 48 * time.Hour, overlap: 72 * time.Hour, previous: "on_refusal",
+		revoked: []string{"v1"}, alsoRefusal: []string{"invalid_grant", "bare_401"}, idTokenAlgorithms: []string{"RS256", "ES384"},
 		redirectURL:      "http://127.0.0.1:8000/callback",
 		tokenParams:      url.Values{"resource": {"https://fhir.example.com/r4"}, "audience": {"one", "two"}},
 		allowedAuthHosts: []string{"auth.example.com"}, plugins: map[string]plugin{},
-		caFile: filepath.Join(dir, "ca.pem"), timeout: 45 * time.Second,
+		caFile: filepath.Join(dir, "ca.pem"), timeout: 45 * time.Second, stateFile: filepath.Join(dir, "state.json"),
 		allowInsecureLoopback: true, insecureBackendTLS: true, insecurePermissions: true,
 		dirs: dirs,
 	}
@@ -94,8 +94,8 @@ func TestEveryFlag(t *testing.T) {
 		"--allowed-kids=2026-01", "--require-non-exportable",
 		"--jwks-url=https://app.example.com/jwks.json", "--send-jku=false",
 		"--audience=issuer", "--audience-scheme=http", "--assertion-lifetime=2m",
-		"--publish-for=48h", "--overlap=7d", "--previous=on_refusal",
-		"--revoked=v1", "--id-token-algorithms=RS256,ES384", "--redirect-url=http://127.0.0.1:8000/callback",
+		"--publish-for=48h", "--overlap=3d", "--previous=on_refusal",
+		"--revoked=v1", "--also-refusal=invalid_grant,bare_401", "--state-file=testdata/state.json", "--id-token-algorithms=RS256,ES384", "--redirect-url=http://127.0.0.1:8000/callback",
 		"--allowed-auth-hosts=auth.example.com", "--ca-file=testdata/ca.pem", "--timeout=45s",
 		"--allow-insecure-loopback", "--insecure-backend-tls", "--insecure-permissions")
 	if len(wrong) > 0 {
@@ -105,7 +105,7 @@ func TestEveryFlag(t *testing.T) {
 		t.Errorf("ca_file is %s, want %s", fromFlags.caFile, want)
 	}
 	for _, s := range []*settings{fromFile, fromFlags} {
-		s.dirs, s.caFile, s.tokenParams, s.plugins = nil, "", nil, nil // paths differ, maps have no flag
+		s.dirs, s.caFile, s.stateFile, s.tokenParams, s.plugins = nil, "", "", nil, nil // paths differ, maps have no flag
 	}
 	if diff := cmp.Diff(fromFile, fromFlags, cmp.AllowUnexported(settings{}, plugin{})); diff != "" {
 		t.Errorf("settings (-file +flags):\n%s", diff)
@@ -187,9 +187,8 @@ func TestWrongConfigurations(t *testing.T) {
 		{name: "plugin", file: "plugins: {p: {path: x, sha256: beef, environment: []}, q: {}, r: x}\n", want: []string{
 			"plugins.p.sha256: is no SHA-256", "plugins.p.environment: unknown key", "plugins.q.path: is missing", "plugins.r: is no map",
 			"plugins.p: is not in this build yet", "plugins.q: is not in this build yet"}},
-		{name: "not in this build", file: "overlap: 1h\nalso_refusal: [invalid_grant, bare_401, server_error]\nstate_file: state\nrevoked: [v1]\n", want: []string{
-			"overlap: is not in this build yet", "revoked: is not in this build yet for a secret", "also_refusal: is not in", "state_file: is not in"}},
-		{name: "previous never, with a signer", file: "signer: file:key.pem\nprevious: never\nrevoked: [v1]\n", want: []string{"previous: never is not in this build yet for a signer"}},
+		{name: "all of rotation", file: "signer: file:key.pem\noverlap: 0s\nprevious: never\nrevoked: [v1]\nalso_refusal: [invalid_grant, bare_401, server_error]\nstate_file: state\n"},
+		{name: "rotation of a secret", file: "secret: file:secret\noverlap: 1h\nrevoked: [v1]\n"},
 		{name: "previous never, with a secret", file: "secret: file:secret\nprevious: never\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -12,11 +12,15 @@ import (
 // The exit statuses. They are a contract with scripts.
 const (
 	exitDone    = 0
+	exitFound   = 1 // check or rotation status found something to act on
 	exitUsage   = 2 // usage or configuration
-	exitRefused = 3 // an OAuth error answer, 429 and 5xx aside
+	exitRefused = 3 // an OAuth error answer, 429 and 5xx aside; a back-off after such
 	exitBackend = 4 // secret source or signer
 	exitServer  = 5 // network, time-out, no OAuth answer, a grant's fate unknown
 )
+
+// errFound ends a command whose report says what to do.
+var errFound = errors.New("there is something to act on")
 
 // exitStatus says who failed. What the server answered comes before what went
 // wrong besides: refused, with the previous secret out of reach, is refused.
@@ -32,17 +36,20 @@ func exitStatus(err error) int {
 	var answered *provider.TokenError
 	var unreachable *smartauth.ServerError
 	var noCredential *provider.CredentialError
+	var everyRefused *provider.RefusedError
 	switch {
 	case err == nil:
 		return exitDone
 	case is(smartauth.ErrGrantUncertain):
 		return exitServer
-	case refused(err), is(smartauth.ErrState, smartauth.ErrIssuerMismatch):
+	case refused(err), errors.As(err, &everyRefused), is(smartauth.ErrState, smartauth.ErrIssuerMismatch):
 		return exitRefused
 	case errors.As(err, &answered), errors.As(err, &unreachable), is(smartauth.ErrEndpointNotAllowed):
 		return exitServer
 	case is(smartcred.ErrInvalidConfig, smartcred.ErrUnsupportedAlgorithm):
 		return exitUsage
+	case err == errFound:
+		return exitFound
 	case errors.As(err, &noCredential), is(smartcred.ErrNotFound, smartcred.ErrDenied, smartcred.ErrUnavailable):
 		return exitBackend
 	default:

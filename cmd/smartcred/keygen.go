@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -15,6 +14,7 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+	"github.com/youmark/pkcs8"
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/signer"
@@ -50,8 +50,11 @@ never overwrites a file.`,
 		if err != nil {
 			return err
 		}
-		if err := writeKey(out, key); err != nil {
-			return err
+		switch err := writeKey(out, key, nil); {
+		case isThere(err):
+			return &smartcred.ConfigError{Option: "--out", Problem: "is there already, and a key is never overwritten: name another file"}
+		case err != nil:
+			return &smartcred.ConfigError{Option: "--out", Problem: "the file can't be written", Err: err}
 		}
 		if err := a.print(set); err != nil {
 			return err // the key is made; smartcred jwks prints the set again
@@ -88,10 +91,14 @@ func checkKeygen(alg, out string, bits int, sized bool) error {
 }
 
 func generate(alg signer.Algorithm, bits int) (crypto.Signer, error) {
-	if alg == signer.RS384 {
+	switch alg {
+	case signer.ES384:
+		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case signer.ES256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	default:
 		return rsa.GenerateKey(rand.Reader, bits)
 	}
-	return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 }
 
 // publicSet is the JWK Set of one key, and its kid.
@@ -107,27 +114,36 @@ func publicSet(public crypto.PublicKey, alg signer.Algorithm) (kid string, set [
 	return kid, set, err
 }
 
-// writeKey makes a file that was not there. A part of one is taken away again.
-func writeKey(path string, key crypto.Signer) error {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
+// writeKey makes a file that was not there, encrypted if there is a passphrase. A
+// part of one is taken away again.
+func writeKey(path string, key crypto.Signer, passphrase []byte) error {
+	block := &pem.Block{Type: "PRIVATE KEY"}
+	var err error
+	if len(passphrase) > 0 {
+		block.Type = "ENCRYPTED PRIVATE KEY"
+		block.Bytes, err = pkcs8.MarshalPrivateKey(key, passphrase, &encryption)
+	} else {
+		block.Bytes, err = x509.MarshalPKCS8PrivateKey(key)
 	}
-	var text bytes.Buffer
-	if err := pem.Encode(&text, &pem.Block{Type: "PRIVATE KEY", Bytes: der}); err != nil {
+	if err != nil {
 		return err
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return &smartcred.ConfigError{Option: "--out", Problem: "is there already, and a key is never overwritten: name another file"}
-	}
-	if err == nil {
-		if err = writeSync(file, text.Bytes()); err != nil {
-			_ = os.Remove(path)
-		}
-	}
 	if err != nil {
-		return &smartcred.ConfigError{Option: "--out", Problem: "the file can't be written", Err: err}
+		return err
+	}
+	if err := writeSync(file, pem.EncodeToMemory(block)); err != nil {
+		_ = os.Remove(path)
+		return err
 	}
 	return nil
 }
+
+// encryption is what openssl pkcs8 -topk8 -v2 aes-256-cbc writes, with as many
+// rounds as OWASP asks for.
+var encryption = pkcs8.Opts{
+	Cipher:  pkcs8.AES256CBC,
+	KDFOpts: pkcs8.PBKDF2Opts{SaltSize: 16, IterationCount: 600_000, HMACHash: crypto.SHA256},
+}
+
+func isThere(err error) bool { return errors.Is(err, fs.ErrExist) }

@@ -6,6 +6,8 @@
 //	smartcred assertion --config smartcred.yaml
 //	smartcred token --config smartcred.yaml
 //	smartcred jwks serve --config smartcred.yaml --listen 127.0.0.1:8080
+//	smartcred rotation status --config smartcred.yaml
+//	smartcred check --config smartcred.yaml --expires-within 30d
 //
 // Every command that needs a configuration reads a YAML file (--config), flags,
 // or both; flags win. The keys of the file are the flags with underscores. None
@@ -15,8 +17,9 @@
 // goes to standard error. The exit status says who failed:
 //
 //	0  done
+//	1  check or rotation status found something to act on
 //	2  usage or configuration
-//	3  the authorization server refused with an OAuth error
+//	3  the authorization server refused with an OAuth error, or did so lately
 //	4  the secret source or signer failed
 //	5  the authorization server could not be asked, or gave no OAuth answer
 //
@@ -44,8 +47,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := a.root()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil {
-		return exitDone
+	a.messages.settle(err)
+	if err == nil || err == errFound {
+		return exitStatus(err)
 	}
 	var sig interrupt
 	if errors.As(context.Cause(ctx), &sig) {

@@ -14,9 +14,9 @@ import (
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/internal/securefile"
 	"github.com/smartcred/smartcred/provider"
+	"github.com/smartcred/smartcred/rotation"
 	"github.com/smartcred/smartcred/secretsource"
 	"github.com/smartcred/smartcred/signer"
-	"github.com/smartcred/smartcred/smartauth"
 )
 
 // A session is a configuration that is open for use.
@@ -25,8 +25,12 @@ type session struct {
 	observer  smartcred.Observer
 	deadline  time.Time
 	transport http.RoundTripper
-	keys      *signer.KeySet    // where the command needs the signer
-	provider  provider.Provider // where the command authenticates
+	keys      *signer.KeySet      // where the command needs the signer
+	secrets   *secretsource.Cache // where it needs the secret
+	provider  provider.Provider   // where the command authenticates
+
+	memory         rotation.Memory // nil without a state file
+	fingerprintKey []byte
 }
 
 // open loads the configuration and opens what the command needs, until
@@ -43,7 +47,7 @@ func (c *configuration) open(ctx context.Context, needs need, observer smartcred
 	ctx, cancel := context.WithDeadline(ctx, o.deadline)
 	defer cancel()
 	var failed error // of a backend: not the configuration's fault
-	for _, step := range []func(context.Context, need) error{o.openTransport, o.openKeys, o.openProvider} {
+	for _, step := range []func(context.Context, need) error{o.openTransport, o.openState, o.openKeys, o.openSecrets, o.openProvider} {
 		switch err := step(ctx, needs); {
 		case len(configProblems(err)) > 0:
 			wrong.add(err)
@@ -65,6 +69,9 @@ func (c *configuration) open(ctx context.Context, needs need, observer smartcred
 func (o *session) Close() {
 	if o.keys != nil {
 		_ = o.keys.Close()
+	}
+	if o.secrets != nil {
+		_ = o.secrets.Close()
 	}
 	if c, ok := o.provider.(io.Closer); ok {
 		_ = c.Close()
@@ -124,12 +131,15 @@ func (o *session) openTransport(ctx context.Context, _ need) error {
 
 func (o *session) openKeys(ctx context.Context, needs need) error {
 	signs := needs&(needMethod|needAssertion) != 0 && o.method() == provider.MethodPrivateKeyJWT
-	if o.settings.signer == "" || !signs && needs&needSigner == 0 {
+	if o.settings.signer == "" || !signs && needs&(needSigner|needNewKey|needActivate) == 0 {
 		return nil
 	}
 	s, err := signer.Open(ctx, o.settings.signer, &signer.OpenOptions{OpenOptions: o.openOptions("signer"), Algorithm: o.algorithm})
 	if err != nil {
 		return openError("signer", "open signer", err)
+	}
+	if o.previous == previousNever {
+		s = withoutPrevious{s}
 	}
 	o.keys, err = signer.NewKeySet(s, &signer.KeySetOptions{
 		KeyID:                o.keyID,
@@ -147,36 +157,52 @@ func (o *session) openKeys(ctx context.Context, needs need) error {
 	return err
 }
 
-func (o *session) openProvider(ctx context.Context, needs need) error {
+// openSecrets opens the secret's source, behind the cache that all who look it
+// up share.
+func (o *session) openSecrets(ctx context.Context, needs need) error {
+	m := o.method()
+	if needs&(needMethod|needRevoke) == 0 || m != provider.MethodClientSecretBasic && m != provider.MethodClientSecretPost || len(o.secret) == 0 {
+		return nil
+	}
+	source, err := o.openSecret(ctx)
+	if err != nil {
+		return err
+	}
+	o.secrets = secretsource.NewCache(source, &secretsource.CacheOptions{
+		Timeout: o.timeout, Name: withoutQuery(o.secret[0]), Observer: o.observer,
+	})
+	return nil
+}
+
+func (o *session) openProvider(_ context.Context, needs need) (err error) {
 	if needs&(needMethod|needAssertion) == 0 {
 		return nil
 	}
-	cfg := provider.Config{
-		Method: o.method(),
-		JWTOptions: &provider.PrivateKeyJWTOptions{
-			JKU: o.jku(), Audience: o.audience, AudienceScheme: o.audienceScheme, Lifetime: o.assertionLifetime,
-		},
-	}
-	switch cfg.Method {
-	case provider.MethodPrivateKeyJWT:
-		if o.keys == nil {
-			return nil // what kept it from opening is said
-		}
+	cfg := o.providerConfig()
+	switch {
+	case cfg.Method == provider.MethodPrivateKeyJWT && o.keys != nil:
 		cfg.Signer = o.keys
-	case provider.MethodClientSecretBasic, provider.MethodClientSecretPost:
-		source, err := o.openSecret(ctx)
-		if err != nil {
-			return err
-		}
-		cfg.Secret = source
-		cfg.SecretOptions = &provider.SecretOptions{
-			Encoding: o.secretEncoding,
-			Cache:    &secretsource.CacheOptions{Timeout: o.timeout, Name: withoutQuery(o.secret[0]), Observer: o.observer},
-		}
+	case cfg.Method == provider.MethodNone:
+	case o.secrets != nil:
+		cfg.Secret = o.secrets
+	default:
+		return nil // what kept it from opening is said
 	}
-	var err error
+	cfg.JWTOptions.Rotation, cfg.SecretOptions.Rotation = o.rotationOptions(), o.rotationOptions()
 	o.provider, err = provider.New(cfg)
 	return err
+}
+
+// providerConfig is how the settings say that credentials are sent, without the
+// credentials.
+func (s *settings) providerConfig() provider.Config {
+	return provider.Config{
+		Method: s.method(),
+		JWTOptions: &provider.PrivateKeyJWTOptions{
+			JKU: s.jku(), Audience: s.audience, AudienceScheme: s.audienceScheme, Lifetime: s.assertionLifetime,
+		},
+		SecretOptions: &provider.SecretOptions{Encoding: s.secretEncoding},
+	}
 }
 
 // openSecret opens every URI of secret, and says what is wrong with each.
@@ -218,6 +244,7 @@ func openError(option, op string, err error) error {
 func (o *session) openOptions(key string) secretsource.OpenOptions {
 	return secretsource.OpenOptions{
 		Dir:                   o.dirs[key],
+		FingerprintKey:        o.fingerprintKey,
 		InsecurePermissions:   o.insecurePermissions,
 		InsecureBackendTLS:    o.insecureBackendTLS,
 		AllowInsecureLoopback: o.allowInsecureLoopback,
@@ -229,33 +256,4 @@ func (o *session) openOptions(key string) secretsource.OpenOptions {
 func withoutQuery(uri string) string {
 	uri, _, _ = strings.Cut(uri, "?")
 	return uri
-}
-
-// clientConfig is what the settings say of the SMART client.
-func (s *settings) clientConfig() smartauth.Config {
-	return smartauth.Config{
-		BaseURL:               s.baseURL,
-		ClientID:              s.clientID,
-		Scopes:                s.scopes,
-		TokenEndpoint:         s.tokenEndpoint,
-		AuthorizationEndpoint: s.authorizationEndpoint,
-		Issuer:                s.issuer,
-		AllowedAuthHosts:      s.allowedAuthHosts,
-		RedirectURL:           s.redirectURL,
-		IDTokenAlgorithms:     s.idTokenAlgorithms,
-		TokenParams:           s.tokenParams,
-		Timeout:               s.timeout,
-		AllowInsecureLoopback: s.allowInsecureLoopback,
-	}
-}
-
-// client returns a SMART client that authenticates with p.
-func (o *session) client(p provider.Provider) (*smartauth.Client, error) {
-	cfg := o.clientConfig()
-	cfg.Provider = p
-	cfg.HTTPClient = &http.Client{Transport: o.transport}
-	cfg.Observer = o.observer
-	cfg.Timeout = max(time.Until(o.deadline), time.Nanosecond)
-	cfg.UserAgent = "smartcred/" + version()
-	return smartauth.NewClient(cfg)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/provider"
-	"github.com/smartcred/smartcred/smartauth"
 )
 
 const (
@@ -25,9 +23,11 @@ const (
 
 // messages writes lines to standard error. It is safe for concurrent use.
 type messages struct {
-	mu   sync.Mutex
-	w    io.Writer
-	left int // lines for warnings and a failure; what --verbose asks for is apart
+	mu      sync.Mutex
+	w       io.Writer
+	left    int               // lines for warnings and a failure; what --verbose asks for is apart
+	verbose bool              // tell of every event, as part of the trace
+	held    []smartcred.Event // of interest only if what came after them went well
 }
 
 // line writes one line, whatever the arguments hold.
@@ -53,14 +53,44 @@ func (m *messages) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Observe implements [smartcred.Observer]: warnings, the first few of them.
+// Observe implements [smartcred.Observer]: the first few warnings, or with
+// --verbose everything. That everything was refused is what the failure says.
 func (m *messages) Observe(_ context.Context, e smartcred.Event) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if e.Kind.Level() > slog.LevelInfo && m.left > maxLines-maxWarnings {
+	switch {
+	case m.verbose:
+		if e.Kind == smartcred.EventAllRefused {
+			e.Err = nil
+		}
+		m.write("event: " + eventText(e))
+	case e.Kind == smartcred.EventAllRefused, e.Kind.Level() <= slog.LevelInfo:
+	case e.Kind == smartcred.EventCredentialFallback:
+		m.held = append(m.held, e)
+	default:
+		m.warn(e)
+	}
+}
+
+func (m *messages) warn(e smartcred.Event) {
+	if m.left > maxLines-maxWarnings {
 		m.write("warning: " + eventText(e))
 		m.left--
 	}
+}
+
+// settle tells of credentials that were refused on the way, unless that is what
+// the command failed with.
+func (m *messages) settle(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all *provider.RefusedError
+	if !errors.As(err, &all) {
+		for _, e := range m.held {
+			m.warn(e)
+		}
+	}
+	m.held = nil
 }
 
 func eventText(e smartcred.Event) string {
@@ -80,7 +110,7 @@ func eventText(e smartcred.Event) string {
 		b.WriteString(": " + e.Detail)
 	}
 	if e.Err != nil {
-		b.WriteString(": " + e.Err.Error())
+		b.WriteString(": " + plainText(e.Err))
 	}
 	return b.String()
 }
@@ -92,7 +122,7 @@ func (m *messages) failure(command string, err error) {
 	next := nextStep(command, err)
 	problems := configProblems(err)
 	if len(problems) < 2 || exitStatus(err) != exitUsage {
-		m.write(command + ": " + strings.ReplaceAll(err.Error(), "\n", "; "))
+		m.write(command + ": " + plainText(err))
 		m.write("next: " + next)
 		return
 	}
@@ -103,7 +133,7 @@ func (m *messages) failure(command string, err error) {
 			m.write(fmt.Sprintf("  … and %d more", len(problems)-i))
 			break
 		}
-		m.write("  " + strings.ReplaceAll(problem.Error(), "\n", "; "))
+		m.write("  " + plainText(problem))
 	}
 	m.write("next: " + next)
 }
@@ -120,49 +150,6 @@ func configProblems(err error) []*smartcred.ConfigError {
 		return !ok
 	})
 	return problems
-}
-
-// nextStep says in one line what to do about err.
-func nextStep(command string, err error) string {
-	var unknownAuthority x509.UnknownAuthorityError
-	var answer *provider.TokenError
-	is := func(target error) bool { return errors.Is(err, target) }
-	switch exitStatus(err) {
-	case exitUsage:
-		return command + " --help lists the options"
-	case exitRefused:
-		switch {
-		case is(provider.ErrInvalidClient):
-			return "compare client_id and the registered secret or key with what is sent: smartcred token --verbose, smartcred jwks"
-		case is(provider.ErrInvalidScope):
-			return "ask for scopes that this client may have; smartcred discover shows scopes_supported"
-		case is(provider.ErrUnauthorizedClient), is(provider.ErrUnsupportedGrantType):
-			return "have client_credentials allowed for this client at the server"
-		default:
-			return "smartcred token --verbose shows what was sent and answered"
-		}
-	case exitBackend:
-		switch {
-		case is(smartcred.ErrNotFound):
-			return "check the reference in secret or signer: what it names is not there"
-		case is(smartcred.ErrDenied):
-			return "give this user the right to read or use what secret or signer names"
-		default:
-			return "check that the backend of secret or signer can be reached, then try again"
-		}
-	}
-	switch {
-	case errors.As(err, &unknownAuthority):
-		return "if the server's certificate is from an authority of your own, name its PEM file in ca_file"
-	case is(smartauth.ErrEndpointNotAllowed):
-		return "compare smartcred discover with what the server's operator says; allowed_auth_hosts allows other hosts"
-	case errors.As(err, &answer):
-		return "the server is in trouble or asks for patience: try again later"
-	case is(context.DeadlineExceeded):
-		return "check that the server can be reached, or raise timeout"
-	default:
-		return "check base_url, token_endpoint and the network; smartcred discover shows what the server says of itself"
-	}
 }
 
 // printable keeps what others wrote from moving a terminal's cursor, breaking a

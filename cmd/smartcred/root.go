@@ -36,10 +36,8 @@ configuration file ever holds a secret, only a reference to one.`,
 		Example: `  smartcred keygen --alg ES384 --out key.pem > jwks.json
   smartcred token --base-url https://fhir.example.com/r4 --client-id my-app \
       --scopes 'system/*.rs' --signer file:key.pem`,
-		Args: unknownCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return &smartcred.ConfigError{Problem: "which command? There are " + commandNames(cmd)}
-		},
+		Args:          unknownCommand,
+		RunE:          whichCommand,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -47,16 +45,20 @@ configuration file ever holds a secret, only a reference to one.`,
 	root.SetErr(a.messages)
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageFunc(usage)
-	root.AddCommand(a.token(), a.assertion(), a.jwks(), a.keygen(), a.discover(), a.version())
+	root.AddCommand(a.token(), a.assertion(), a.jwks(), a.keygen(), a.discover(), a.checkup(), a.rotation(), a.version())
 	return root
 }
 
 // withConfiguration makes cmd run with its configuration open, within its timeout.
 func (a *app) withConfiguration(cmd *cobra.Command, needs need, run func(context.Context, *session) error) {
+	a.withObservedConfiguration(cmd, needs, a.messages, run)
+}
+
+func (a *app) withObservedConfiguration(cmd *cobra.Command, needs need, observer smartcred.Observer, run func(context.Context, *session) error) {
 	c := addConfiguration(cmd)
 	cmd.Args = noArguments
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		o, err := c.open(cmd.Context(), needs, a.messages)
+		o, err := c.open(cmd.Context(), needs, observer)
 		if err != nil {
 			return err
 		}
@@ -108,6 +110,10 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+func whichCommand(cmd *cobra.Command, _ []string) error {
+	return &smartcred.ConfigError{Problem: "which command? There are " + commandNames(cmd)}
+}
+
 func commandNames(cmd *cobra.Command) string {
 	var names []string
 	for _, c := range cmd.Commands() {
@@ -143,7 +149,8 @@ func flagError(cmd *cobra.Command, err error) error {
 }
 
 const statuses = `Exit status:
-  0 done; 2 usage or configuration; 3 refused with an OAuth error;
+  0 done; 1 check or rotation status found something to act on;
+  2 usage or configuration; 3 refused with an OAuth error, or lately so;
   4 secret source or signer failed; 5 server unreachable, or no OAuth answer
 `
 
@@ -158,6 +165,8 @@ func usage(cmd *cobra.Command) error {
 	line := cmd.UseLine()
 	switch {
 	case !cmd.HasParent():
+		line = cmd.CommandPath() + " COMMAND [flags]"
+	case cmd.HasAvailableSubCommands() && cmd.Flags().Lookup("config") == nil:
 		line = cmd.CommandPath() + " COMMAND [flags]"
 	case cmd.HasAvailableSubCommands():
 		line = cmd.CommandPath() + " [COMMAND] [flags]"

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,7 +36,7 @@ func (a *app) serve() *cobra.Command {
 		Short: "Serve the public JWK Set over HTTP",
 		Long: `Serve answers /.well-known/jwks.json and / with the client's public JWK Set,
 until it is told to end by SIGTERM or SIGINT. Keys that change at their signer
-change here within a minute. Elsewhere than on loopback it wants TLS, its own
+change here within a minute, and so does revoked in the configuration file. Elsewhere than on loopback it wants TLS, its own
 (--tls-cert, --tls-key) or that of a proxy before it (--behind-proxy).`,
 		Example: `  smartcred jwks serve --config smartcred.yaml
   smartcred jwks serve --signer file:key.pem --listen :8443 --tls-cert tls.pem --tls-key tls.key`,
@@ -48,7 +49,8 @@ change here within a minute. Elsewhere than on loopback it wants TLS, its own
 	c := addConfiguration(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
-		o, err := c.open(ctx, needSigner, smartcred.LogTo(slog.New(slog.NewTextHandler(a.messages, nil))), l.check()...)
+		log := slog.New(slog.NewTextHandler(a.messages, nil))
+		o, err := c.open(ctx, needSigner, smartcred.LogTo(log), l.check()...)
 		if err != nil {
 			return err
 		}
@@ -59,6 +61,11 @@ change here within a minute. Elsewhere than on loopback it wants TLS, its own
 		if _, err := o.published(first); err != nil {
 			return err
 		}
+		following, stop := context.WithCancel(ctx)
+		var follower sync.WaitGroup
+		follower.Go(func() { c.followRevoked(following, o, log) })
+		defer follower.Wait()
+		defer stop()
 		return a.listenAndServe(ctx, l, o.keys.Handler(ctx))
 	}
 	return cmd

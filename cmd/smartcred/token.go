@@ -20,6 +20,7 @@ else. With --json it prints the server's whole answer.`,
 	cmd.Flags().BoolVar(&whole, "json", false, "print the server's whole answer")
 	cmd.Flags().StringVar(&out, "out", "", "write to `file` instead, mode 0600, replacing it in one step")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "say on standard error what was tried")
+	cmd.PreRun = func(*cobra.Command, []string) { a.messages.verbose = verbose }
 	a.withConfiguration(cmd, needServer|needClient|needScopes|needMethod, func(ctx context.Context, o *session) (err error) {
 		write := a.print
 		if cmd.Flags().Changed("out") {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/smartcred/smartcred/internal/redact"
 	"github.com/smartcred/smartcred/provider"
+	"github.com/smartcred/smartcred/rotation"
 	"github.com/smartcred/smartcred/signer"
 	"github.com/smartcred/smartcred/smartauth"
 )
@@ -38,6 +39,9 @@ func (t *tracer) Close() error {
 // Authenticate implements [provider.Provider].
 func (t *tracer) Authenticate(ctx context.Context, req provider.Request, send func(context.Context, provider.Credential) error) error {
 	t.messages.line("token endpoint %s", withoutSecrets(req.URL))
+	if rotator, ok := t.provider.(provider.Rotator); ok {
+		defer func() { t.state(rotator.Status(ctx, req.ClientID, req.Server)) }()
+	}
 	return t.provider.Authenticate(ctx, req, func(ctx context.Context, cred provider.Credential) error {
 		t.credential(cred)
 		err := send(ctx, cred)
@@ -55,6 +59,25 @@ func (t *tracer) credential(cred provider.Credential) {
 	if ok {
 		t.messages.line("assertion: alg %s, aud %s, exp in %s, jku %q", header.Algorithm, claims.Audience,
 			time.Duration(claims.ExpiresAt-time.Now().Unix())*time.Second, header.JKU)
+	}
+}
+
+// state says what the next request would go by.
+func (t *tracer) state(s provider.Status) {
+	if s.InForce != (rotation.Known{}) {
+		t.messages.line("state: version %q, kid %q is in force", s.InForce.Version, s.InForce.KeyID)
+	}
+	for _, k := range s.Known {
+		if k.Refusals > 0 {
+			t.messages.line("state: version %q, kid %q was refused %s%s", k.Version, k.KeyID, times(k.Refusals), at(", comes last until ", k.RefusedUntil))
+		}
+	}
+	if !s.BackoffUntil.IsZero() {
+		t.messages.line("state: back-off until %s", when(s.BackoffUntil))
+	}
+	t.messages.line("state: %d more refused requests in this hour, %d in 24 h, of credentials that never worked", s.HourlyBudget, s.DailyBudget)
+	if s.Degraded != nil {
+		t.messages.line("state: degraded: %s", plainText(s.Degraded))
 	}
 }
 
@@ -102,9 +125,8 @@ func (t *tracer) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	skew := "unknown (no Date)"
-	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		// Date has whole seconds: half of one is the middle of what it may mean.
-		skew = time.Until(date.Add(500 * time.Millisecond)).Round(time.Second).String()
+	if d, ok := skewIn(resp.Header); ok {
+		skew = d.String()
 	}
 	t.messages.line("%s: HTTP %d after %s, clock skew %s, correlation id %q", where, resp.StatusCode, took, skew, t.correlationID(resp.Header))
 	return resp, nil
