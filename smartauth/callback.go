@@ -53,8 +53,10 @@ var callbackParams = []string{"state", "code", "iss", "error", "error_descriptio
 //   - iss (RFC 9207) is compared with the issuer where it is sent, and required
 //     where the server says that it sends it: [ErrIssuerMismatch].
 //   - An error response is a [CallbackError].
-//   - The code is exchanged, once: [provider.TokenError], [ServerError],
-//     [ErrGrantUncertain], or the Provider's own error.
+//   - The code is exchanged, once, and with nobody but the origin of the token
+//     endpoint that the launch began with ([ErrEndpointNotAllowed]):
+//     [provider.TokenError], [ServerError], [ErrGrantUncertain], or the
+//     Provider's own error.
 //   - Where the scope openid was asked for, the id token is validated:
 //     [ErrIDToken]. [Token.Identity] has its claims.
 //
@@ -95,11 +97,14 @@ func (c *Client) exchange(ctx context.Context, s *launchState, callback url.Valu
 		if ids, err = c.idTokenVerifier(ctx, issuer); err != nil {
 			return nil, fmt.Errorf(op, err)
 		}
+		if err = ids.loadKeys(ctx); err != nil {
+			return nil, fmt.Errorf(op, err)
+		}
 	}
 	token, err := c.requestToken(ctx, &tokenRequest{
 		grant: grantAuthorizationCode, scopes: s.scopes,
 		form:      url.Values{"code": {code}, "redirect_uri": {s.redirectURL}, "code_verifier": {s.verifier}},
-		sensitive: [][]byte{[]byte(code), []byte(s.verifier)},
+		sensitive: [][]byte{[]byte(code), []byte(s.verifier)}, origin: s.tokenOrigin,
 	})
 	if err != nil || ids == nil {
 		return token, err
@@ -134,7 +139,7 @@ func (s *launchState) accept(callback url.Values, cfg *Config) error {
 
 // checkIss compares iss, RFC 9207 section 2.4. An iss that can't be compared is
 // refused: the server would be taken at its word. The issuer it returns is empty
-// where it was not needed and is not known without another request.
+// where it was not needed and the launch does not know it.
 func (c *Client) checkIss(ctx context.Context, s *launchState, callback url.Values) (issuer string, err error) {
 	iss, issuer := callback.Get("iss"), s.issuer
 	if iss == "" {
@@ -148,7 +153,9 @@ func (c *Client) checkIss(ctx context.Context, s *launchState, callback url.Valu
 		if err != nil {
 			return "", err
 		}
-		issuer = doc.Issuer
+		if issuer, err = c.issuer(ctx, doc); err != nil {
+			return "", err
+		}
 	}
 	switch issuer {
 	case iss:

@@ -35,8 +35,10 @@ type discovery struct {
 	last   atomic.Pointer[discovered]
 	flight flight.Flight[*Configuration]
 
+	pins    pins
+	issuers issuerProofs
+
 	mu      sync.Mutex
-	pinned  string // origin of the first token endpoint
 	retryAt time.Time
 	err     error
 }
@@ -188,5 +190,6 @@ func (c *Client) tokenEndpoint(ctx context.Context) (endpoint string, algorithms
 	if err := c.allow("token_endpoint", doc.TokenEndpoint); err != nil {
 		return "", nil, err
 	}
+	c.pinTokenEndpoint(ctx, doc.TokenEndpoint)
 	return doc.TokenEndpoint, doc.TokenEndpointAuthSigningAlgorithms, nil
 }

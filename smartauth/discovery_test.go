@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/smartcred/smartcred"
-	"github.com/smartcred/smartcred/provider"
 	"github.com/smartcred/smartcred/smartauth"
 	"github.com/smartcred/smartcred/smartauth/smartauthtest"
 )
@@ -182,40 +181,6 @@ func TestAllowedAuthHosts(t *testing.T) {
 		if _, err := client.Token(t.Context()); (err == nil) != want {
 			t.Errorf("allowed_auth_hosts %s: err = %v", allowed, err)
 		}
-	}
-}
-
-// TestEndpointMoves: a discovery document that names another origin than before
-// gets no secret; a signed assertion, which is good for that URL only, may go.
-func TestEndpointMoves(t *testing.T) {
-	for name, test := range map[string]struct {
-		provider provider.Provider
-		refused  bool
-	}{
-		"secret":        {postSecret{}, true},
-		"public client": {provider.Public{}, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				srv := newServer(t, nil)
-				seen := new(events)
-				client := newClient(t, srv, func(cfg *smartauth.Config) { cfg.Observer, cfg.Provider = seen, test.provider })
-				_, _ = client.Token(t.Context())
-				before := srv.TokenRequests()
-				srv.SetConfigurationMember("token_endpoint", "https://moved.example.test/auth/token")
-				time.Sleep(2 * time.Hour)
-				_, err := client.Token(t.Context())
-				if errors.Is(err, smartauth.ErrEndpointNotAllowed) != test.refused {
-					t.Errorf("err = %v, refused: want %t", err, test.refused)
-				}
-				if test.refused && srv.TokenRequests() != before {
-					t.Error("the secret was sent to the new origin")
-				}
-				if n := seen.count(smartcred.EventEndpointChanged); n != 1 {
-					t.Errorf("%d endpoint_changed events, want 1", n)
-				}
-			})
-		})
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -38,7 +39,9 @@ type idKeys struct {
 	url    string
 	last   atomic.Pointer[idKeySet]
 	flight flight.Flight[*idKeySet]
-	forced time.Time // flights only: when an unknown key last made one
+	// flights only: when an unknown key last made one, and why none has worked since
+	forced    time.Time
+	forcedErr error
 }
 
 type idKeySet struct {
@@ -73,7 +76,18 @@ func (k *idKeys) load(ctx context.Context) error {
 	return err
 }
 
-// verify returns what jwt signs. Its algorithm has been checked by the caller,
+// errNoKeys says that a signature could not be checked for want of keys; it does
+// not say that the signature is wrong.
+type errNoKeys struct {
+	cause   error
+	payload []byte // as it came
+}
+
+func (e errNoKeys) Error() string { return errNoKey.Error() + "; fetching the set: " + e.cause.Error() }
+func (e errNoKeys) Unwrap() error { return e.cause }
+
+// verify returns what jwt signs. The error is errNoKeys where the keys can't be
+// fetched, and those at hand do not tell. Its algorithm has been checked by the caller,
 // and is checked again.
 func (k *idKeys) verify(ctx context.Context, jwt string) ([]byte, error) {
 	var algorithms []jose.SignatureAlgorithm
@@ -88,9 +102,13 @@ func (k *idKeys) verify(ctx context.Context, jwt string) ([]byte, error) {
 	if payload, ok := set.verify(jws); ok {
 		return payload, nil
 	}
+	known := set.has(jws)
 	set, err = k.refetch(ctx)
+	if err != nil && known {
+		return nil, fmt.Errorf("%w; fetching the set again: %w", errNoKey, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w; fetching it again: %w", errNoKey, err)
+		return nil, errNoKeys{err, jws.UnsafePayloadWithoutVerification()}
 	}
 	if payload, ok := set.verify(jws); ok {
 		return payload, nil
@@ -103,10 +121,12 @@ func (k *idKeys) refetch(ctx context.Context) (*idKeySet, error) {
 	return k.flight.Do(ctx, k.client.cfg.Timeout, func(ctx context.Context) (*idKeySet, error) {
 		now := time.Now()
 		if !k.forced.IsZero() && now.Sub(k.forced) < refetchKeys {
-			return k.last.Load(), nil
+			return k.last.Load(), k.forcedErr
 		}
 		k.forced = now
-		return k.fetch(ctx)
+		var set *idKeySet
+		set, k.forcedErr = k.fetch(ctx)
+		return set, k.forcedErr
 	})
 }
 
@@ -119,6 +139,7 @@ func (k *idKeys) fetch(ctx context.Context) (set *idKeySet, err error) {
 		return nil, err
 	}
 	k.last.Store(set)
+	k.forcedErr = nil
 	return set, nil
 }
 
@@ -126,25 +147,25 @@ func (k *idKeys) get(ctx context.Context) (*idKeySet, error) {
 	const op = "fetch id token keys"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
 	if err != nil {
-		return nil, serverError(op, nil, errors.New("jwks_uri is no usable URL"))
+		return nil, k.client.serverError(op, nil, errors.New("jwks_uri is no usable URL"))
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
 	req.Header.Set("User-Agent", k.client.cfg.UserAgent)
 	resp, err := k.client.http.Do(req)
 	if err != nil {
-		return nil, serverError(op, nil, networkError(contextError(ctx, err)))
+		return nil, k.client.serverError(op, nil, networkError(contextError(ctx, err)))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, serverError(op, resp, errors.New("no JWK Set"))
+		return nil, k.client.serverError(op, resp, errors.New("no JWK Set"))
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, serverError(op, resp, networkError(contextError(ctx, err)))
+		return nil, k.client.serverError(op, resp, networkError(contextError(ctx, err)))
 	}
 	keys, err := parseIDKeys(body)
 	if err != nil {
-		return nil, serverError(op, resp, err)
+		return nil, k.client.serverError(op, resp, err)
 	}
 	return &idKeySet{keys: keys, until: time.Now().Add(k.client.cfg.DiscoveryTTL)}, nil
 }
@@ -200,4 +221,13 @@ func (s *idKeySet) verify(jws *jose.JSONWebSignature) ([]byte, bool) {
 		}
 	}
 	return nil, false
+}
+
+// has reports whether the set has the key that jws names: then a signature that
+// does not verify is wrong.
+func (s *idKeySet) has(jws *jose.JSONWebSignature) bool {
+	if s == nil || len(jws.Signatures) != 1 || jws.Signatures[0].Header.KeyID == "" {
+		return false
+	}
+	return slices.ContainsFunc(s.keys, func(key jose.JSONWebKey) bool { return key.KeyID == jws.Signatures[0].Header.KeyID })
 }

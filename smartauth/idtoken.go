@@ -31,7 +31,12 @@ const (
 // Core section 2, SMART App Launch "Scopes for requesting identity data").
 // It is immutable.
 type Identity struct {
-	// Issuer and Subject together name the user, for ever.
+	// Server is the FHIR base URL of the server that the user logged in at.
+	Server string
+	// Issuer and Subject together name the user, for ever. The issuer is
+	// [Config.Issuer]; where that is not stated it is the one that the server
+	// names, which is then on the token endpoint's origin, or has confirmed
+	// with its own OpenID configuration that it signs with the server's keys.
 	Issuer, Subject string
 	// FHIRUser is the absolute URL of the user's Patient, Practitioner,
 	// PractitionerRole, RelatedPerson or Person at the FHIR base; empty if the
@@ -75,36 +80,46 @@ type idTokenVerifier struct {
 	cfg    *Config
 	issuer string
 	keys   *idKeys
+	// withoutKeys takes an id token whose signature can't be checked because
+	// the keys can't be fetched. Its claims are checked all the same.
+	withoutKeys bool
+	keysErr     error // why it was taken so
 }
 
-// idTokenVerifier returns a verifier that is ready: what can fail for want of a
-// network fails here, before a code or refresh token is used up. An empty issuer
-// stands for the configured or else the discovered one.
-func (c *Client) idTokenVerifier(ctx context.Context, issuer string) (*idTokenVerifier, error) {
+// idTokenVerifier returns a verifier for one id token. With [loadKeys] all that
+// can fail for want of a network fails before a code or refresh token is used up.
+// before is the issuer so far; empty if there is none.
+func (c *Client) idTokenVerifier(ctx context.Context, before string) (*idTokenVerifier, error) {
 	doc, err := c.Discover(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if c.cfg.Issuer != "" {
-		issuer = c.cfg.Issuer
-	}
-	if issuer == "" {
-		issuer = doc.Issuer
-	}
+	issuer, err := c.issuer(ctx, doc)
 	switch {
+	case err != nil:
+		return nil, err
 	case issuer == "":
 		return nil, fmt.Errorf("the SMART configuration has no issuer to hold it to; state issuer in the configuration: %w", ErrIDToken)
+	case before != "" && before != issuer:
+		return nil, fmt.Errorf("%w: the issuer is another than before: %w", ErrIDToken, ErrIssuerMismatch)
 	case doc.JWKSURI == "":
 		return nil, fmt.Errorf("the SMART configuration has no usable jwks_uri: %w", ErrIDToken)
 	}
 	if err := c.allow("jwks_uri", doc.JWKSURI); err != nil {
 		return nil, err
 	}
-	keys := c.idKeysAt(doc.JWKSURI)
-	if err := keys.load(ctx); err != nil {
-		return nil, err
+	return &idTokenVerifier{cfg: c.cfg, issuer: issuer, keys: c.idKeysAt(doc.JWKSURI)}, nil
+}
+
+// loadKeys makes sure that there are keys.
+func (v *idTokenVerifier) loadKeys(ctx context.Context) error { return v.keys.load(ctx) }
+
+// patience bounds the wait for keys that are not needed.
+func (v *idTokenVerifier) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	if !v.withoutKeys {
+		return ctx, func() {}
 	}
-	return &idTokenVerifier{cfg: c.cfg, issuer: issuer, keys: keys}, nil
+	return context.WithTimeout(ctx, discoveryPatience)
 }
 
 // verify validates token's id token, OpenID Connect Core section 3.1.3.7. A
@@ -115,7 +130,7 @@ func (v *idTokenVerifier) verify(ctx context.Context, token *Token, nonce string
 	if raw == "" {
 		return nil, fmt.Errorf("%w: the answer has none, although openid was asked for", ErrIDToken)
 	}
-	signed := &signedPayload{keys: v.keys}
+	signed := &signedPayload{keys: v.keys, withoutKeys: v.withoutKeys}
 	id, err := oidc.NewVerifier(v.issuer, signed, &oidc.Config{
 		SupportedSigningAlgs: v.cfg.IDTokenAlgorithms,
 		Now:                  func() time.Time { return time.Now().Add(-idTokenSkew) },
@@ -138,19 +153,26 @@ func (v *idTokenVerifier) verify(ctx context.Context, token *Token, nonce string
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
 	}
+	v.keysErr = signed.unchecked
 	return v.identity(id, signed.payload)
 }
 
 // signedPayload is the key set of one verification, and remembers how it went.
 type signedPayload struct {
-	keys    *idKeys
-	payload []byte
-	err     error
+	keys        *idKeys
+	withoutKeys bool
+	payload     []byte
+	err         error
+	unchecked   error // why the signature was not checked
 }
 
 // VerifySignature implements [oidc.KeySet].
 func (s *signedPayload) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
 	s.payload, s.err = s.keys.verify(ctx, jwt)
+	var noKeys errNoKeys
+	if s.withoutKeys && errors.As(s.err, &noKeys) {
+		s.payload, s.err, s.unchecked = noKeys.payload, nil, noKeys.cause
+	}
 	return s.payload, s.err
 }
 
@@ -202,7 +224,7 @@ func (v *idTokenVerifier) identity(id *oidc.IDToken, payload []byte) (*Identity,
 		return nil, fmt.Errorf("%w: %w", ErrIDToken, err)
 	}
 	return &Identity{
-		Issuer: id.Issuer, Subject: id.Subject, FHIRUser: user, IssuedAt: id.IssuedAt, Expiry: id.Expiry,
+		Server: v.cfg.BaseURL, Issuer: id.Issuer, Subject: id.Subject, FHIRUser: user, IssuedAt: id.IssuedAt, Expiry: id.Expiry,
 		claims: func() []byte { return payload },
 	}, nil
 }

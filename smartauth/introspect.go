@@ -157,7 +157,7 @@ func (c *Client) sendSide(ctx context.Context, r *sideRequest, read func(*answer
 			return err
 		}
 		send := func(ctx context.Context, cred provider.Credential) error {
-			if err := c.pin(ctx, tokenEndpoint, isSharedSecret(cred.Method)); err != nil {
+			if err := c.checkTokenEndpoint(ctx, tokenEndpoint, false); err != nil {
 				return err
 			}
 			form := url.Values{"token": {r.token}}
@@ -192,7 +192,6 @@ func (c *Client) sendSide(ctx context.Context, r *sideRequest, read func(*answer
 	})
 }
 
-// bearerCredential has no method, and so counts as a shared secret.
 func bearerCredential(t *Token) provider.Credential {
 	return provider.NewCredential(provider.CredentialOptions{
 		Header:    http.Header{"Authorization": {t.values().header}},
@@ -226,10 +225,4 @@ func (c *Client) sideEndpoint(ctx context.Context, r *sideRequest) (string, erro
 		return "", fmt.Errorf("smartauth: %s: %s is on another origin than the token endpoint; state allowed_auth_hosts if that is meant: %w", r.op, r.name, ErrEndpointNotAllowed)
 	}
 	return endpoint, nil
-}
-
-func sameOriginURLs(a, b string) bool {
-	ua, errA := url.Parse(a)
-	ub, errB := url.Parse(b)
-	return errA == nil && errB == nil && origin(ua) == origin(ub)
 }

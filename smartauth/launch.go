@@ -22,11 +22,15 @@ import (
 	"github.com/smartcred/smartcred/internal/strictjson"
 )
 
-// authorizationParams are what [Client.StartLaunch] sets itself, and what would
-// take their place (RFC 9101).
+// authorizationParams are what [Client.StartLaunch] sets itself, what would take
+// their place (RFC 9101), and what would ask for an answer that
+// [Client.Exchange] does not read, or does not check.
 var authorizationParams = []string{
 	"response_type", "client_id", "redirect_uri", "scope", "state", "aud", "launch", "nonce",
-	"code_challenge", "code_challenge_method", "request", "request_uri",
+	"code_challenge", "code_challenge_method",
+	"response_mode", // the callback is read from a query or a form
+	"max_age",       // auth_time is not looked at; SMART forbids it
+	"request", "request_uri",
 }
 
 // LaunchOptions say how an app is launched. The zero value, and nil, is a
@@ -40,8 +44,14 @@ type LaunchOptions struct {
 	// Scopes replace [Config.Scopes]; nil: those. An EHR launch needs the scope
 	// launch among them.
 	Scopes []string
-	// Params are added to the authorization request. Those that OAuth, OpenID
-	// Connect or SMART define are refused.
+	// Params are added to the authorization request: prompt, login_hint and the
+	// like. Refused are those that StartLaunch sets (response_type, client_id,
+	// redirect_uri, scope, state, aud, launch, nonce, code_challenge,
+	// code_challenge_method), that would take their place (request, request_uri)
+	// or change the answer (response_mode, max_age), and those of a token request
+	// that have no place in a browser (grant_type, client_secret,
+	// client_assertion, client_assertion_type, code, code_verifier,
+	// refresh_token, username, password, assertion).
 	Params url.Values
 }
 
@@ -58,6 +68,7 @@ type launchState struct {
 	scopes                 []string
 	issuer                 string // expected in the callback; empty if not known yet
 	issRequired            bool   // the server says that it always sends iss
+	tokenOrigin            string // where the code may go
 	started                time.Time
 	endpoint               string     // without what params replaces; empty after RestoreLaunch
 	params                 url.Values // of the authorization request
@@ -67,7 +78,12 @@ type launchState struct {
 
 // StartLaunch begins the authorization code flow with PKCE, SMART App Launch
 // "Obtain authorization code". It makes no request but for discovery, and that
-// only where [Config.AuthorizationEndpoint] is not stated.
+// only where [Config.AuthorizationEndpoint] and [Config.TokenEndpoint] are not
+// both stated. Where the server has users' identities, or says that it sends iss,
+// an issuer on another origin than the token endpoint is asked whether it is the
+// server's; [Config.Issuer] makes that needless.
+//
+// The code that comes back goes to the token endpoint's origin of now only.
 //
 // Errors match [ErrIssuerMismatch], [smartcred.ErrInvalidConfig],
 // [ErrNotSupported] (no authorization endpoint), [ErrEndpointNotAllowed], or are
@@ -92,8 +108,15 @@ func (c *Client) StartLaunch(ctx context.Context, opts *LaunchOptions) (*Launch,
 		s.nonce = randomText()
 	}
 	err := c.run(ctx, func(ctx context.Context) (err error) {
-		s.endpoint, err = c.authorizationEndpoint(ctx, s)
-		return err
+		if s.endpoint, err = c.authorizationEndpoint(ctx, s); err != nil {
+			return err
+		}
+		tokenEndpoint, _, err := c.tokenEndpoint(ctx)
+		if err != nil {
+			return err
+		}
+		s.tokenOrigin = originOf(tokenEndpoint)
+		return c.checkTokenEndpoint(ctx, tokenEndpoint, false)
 	})
 	if err != nil {
 		return nil, err
@@ -173,10 +196,15 @@ func (c *Client) authorizationEndpoint(ctx context.Context, s *launchState) (str
 	if err := c.allow("authorization_endpoint", doc.AuthorizationEndpoint); err != nil {
 		return "", err
 	}
-	if s.issuer == "" {
-		s.issuer = doc.Issuer
+	if err := c.checkAuthorizationEndpoint(ctx, doc.AuthorizationEndpoint); err != nil {
+		return "", err
 	}
 	s.issRequired = doc.AuthorizationResponseIss
+	if s.nonce != "" || s.issRequired {
+		if s.issuer, err = c.issuer(ctx, doc); err != nil {
+			return "", fmt.Errorf("smartauth: start launch: %w", err)
+		}
+	}
 	return doc.AuthorizationEndpoint, nil
 }
 
@@ -264,7 +292,7 @@ func (l *Launch) WriteForm(w http.ResponseWriter) error {
 	return err
 }
 
-const launchVersion = 1
+const launchVersion = 2
 
 // savedLaunch is the JSON of [Launch.Save]. All members are always there.
 type savedLaunch struct {
@@ -278,12 +306,13 @@ type savedLaunch struct {
 	Scopes      []string  `json:"scopes"`
 	Issuer      string    `json:"issuer"`
 	IssRequired bool      `json:"iss_required"`
+	TokenOrigin string    `json:"token_origin"`
 	Started     time.Time `json:"started"`
 }
 
 var savedMembers = []string{
 	"version", "server", "client_id", "state", "code_verifier", "nonce",
-	"redirect_uri", "scopes", "issuer", "iss_required", "started",
+	"redirect_uri", "scopes", "issuer", "iss_required", "token_origin", "started",
 }
 
 // Save returns the launch as JSON, for [RestoreLaunch] on whichever process gets
@@ -296,7 +325,7 @@ func (l *Launch) Save() []byte {
 		Version: launchVersion, Server: s.server, ClientID: s.clientID,
 		State: s.state, Verifier: s.verifier, Nonce: s.nonce,
 		RedirectURL: s.redirectURL, Scopes: s.scopes,
-		Issuer: s.issuer, IssRequired: s.issRequired, Started: s.started.UTC().Round(0),
+		Issuer: s.issuer, IssRequired: s.issRequired, TokenOrigin: s.tokenOrigin, Started: s.started.UTC().Round(0),
 	})
 	return saved
 }
@@ -310,7 +339,8 @@ func RestoreLaunch(saved []byte) (*Launch, error) {
 	}
 	s := &launchState{
 		server: v.Server, clientID: v.ClientID, state: v.State, verifier: v.Verifier, nonce: v.Nonce,
-		redirectURL: v.RedirectURL, scopes: v.Scopes, issuer: v.Issuer, issRequired: v.IssRequired, started: v.Started,
+		redirectURL: v.RedirectURL, scopes: v.Scopes, issuer: v.Issuer, issRequired: v.IssRequired,
+		tokenOrigin: v.TokenOrigin, started: v.Started,
 	}
 	return &Launch{secret: func() *launchState { return s }}, nil
 }
@@ -331,7 +361,7 @@ func parseSaved(saved []byte) (v savedLaunch, ok bool) {
 	openID := slices.Contains(v.Scopes, scopeOpenID)
 	random := func(s string) bool { return len(s) == randomLength && validVerifier(s) }
 	return v, random(v.State) && random(v.Verifier) && (random(v.Nonce) && openID || v.Nonce == "" && !openID) &&
-		v.Server != "" && v.ClientID != "" && v.RedirectURL != "" &&
+		v.Server != "" && v.ClientID != "" && v.RedirectURL != "" && v.TokenOrigin != "" &&
 		!slices.ContainsFunc(v.Scopes, func(s string) bool { return !isScopeToken(s) })
 }
 

@@ -136,7 +136,10 @@ func TestStartLaunchRefuses(t *testing.T) {
 		{"two scopes in one", nil, smartauth.LaunchOptions{Scopes: []string{"openid fhirUser"}}, "scopes"},
 		{"reserved state", nil, smartauth.LaunchOptions{Params: url.Values{"state": {"x"}}}, "params"},
 		{"reserved redirect_uri", nil, smartauth.LaunchOptions{Params: url.Values{"redirect_uri": {"x"}}}, "params"},
-		{"request object", nil, smartauth.LaunchOptions{Params: url.Values{"request_uri": {"x"}}}, "params"},
+		{"request object", nil, smartauth.LaunchOptions{Params: url.Values{"request": {"x"}}}, "params"},
+		{"request object elsewhere", nil, smartauth.LaunchOptions{Params: url.Values{"request_uri": {"x"}}}, "params"},
+		{"an answer in the fragment", nil, smartauth.LaunchOptions{Params: url.Values{"response_mode": {"fragment"}}}, "params"},
+		{"an age that is not looked at", nil, smartauth.LaunchOptions{Params: url.Values{"max_age": {"60"}}}, "params"},
 		{"a secret", nil, smartauth.LaunchOptions{Params: url.Values{"client_secret": {"x"}}}, "params"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -177,7 +180,7 @@ func TestStartLaunchEndpoint(t *testing.T) {
 			client := newClient(t, srv, func(cfg *smartauth.Config) {
 				webApp(cfg)
 				if test.stated {
-					cfg.AuthorizationEndpoint = test.endpoint
+					cfg.AuthorizationEndpoint, cfg.TokenEndpoint = test.endpoint, srv.TokenURL
 				}
 			})
 			if !test.stated {
@@ -299,16 +302,17 @@ func TestRestoreLaunchRefuses(t *testing.T) {
 		"array":           "[" + saved + "]",
 		"cut short":       saved[:len(saved)-1],
 		"added to":        saved + "{}",
-		"other version":   replace(`"version":1`, `"version":2`),
+		"other version":   replace(`"version":2`, `"version":1`),
 		"unknown member":  replace(`{`, `{"x":1,`),
-		"member twice":    replace(`{`, `{"version":1,`),
+		"member twice":    replace(`{`, `{"version":2,`),
 		"other case":      replace(`"nonce"`, `"Nonce"`),
 		"null member":     replace(`"iss_required":false`, `"iss_required":null`),
-		"wrong type":      replace(`"version":1`, `"version":"1"`),
+		"wrong type":      replace(`"version":2`, `"version":"2"`),
 		"short state":     replace(`"state":"`, `"state":"x`),
 		"no nonce":        replace(`"openid",`, ``),
 		"no time":         regexp.MustCompile(`"started":"[^"]*"`).ReplaceAllString(saved, `"started":"0001-01-01T00:00:00Z"`),
 		"no server":       replace(srv.URL, ""),
+		"no origin":       replace(`"token_origin":"https://ehr.example.test:443"`, `"token_origin":""`),
 		"malformed scope": replace(`"openid"`, `"openid x"`),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -325,7 +329,7 @@ func FuzzRestoreLaunch(f *testing.F) {
 	f.Cleanup(srv.Close)
 	client, err := smartauth.NewClient(smartauth.Config{
 		BaseURL: srv.URL, ClientID: "web-app", RedirectURL: testRedirect, Provider: postSecret{},
-		AuthorizationEndpoint: srv.AuthorizeURL, Issuer: srv.Issuer,
+		AuthorizationEndpoint: srv.AuthorizeURL, TokenEndpoint: srv.TokenURL, Issuer: srv.Issuer,
 	})
 	if err != nil {
 		f.Fatal(err)
@@ -337,8 +341,8 @@ func FuzzRestoreLaunch(f *testing.F) {
 		}
 		f.Add(launch.Save())
 	}
-	f.Add([]byte(`{"version":1}`))
-	f.Add([]byte(`{"version":1,"server":"","client_id":"","state":"","code_verifier":"","nonce":"","redirect_uri":"","scopes":[],"issuer":"","iss_required":false,"started":"2026-01-01T00:00:00Z"}`))
+	f.Add([]byte(`{"version":2}`))
+	f.Add([]byte(`{"version":2,"server":"","client_id":"","state":"","code_verifier":"","nonce":"","redirect_uri":"","scopes":[],"issuer":"","iss_required":false,"token_origin":"","started":"2026-01-01T00:00:00Z"}`))
 	f.Fuzz(func(t *testing.T, saved []byte) {
 		launch, err := smartauth.RestoreLaunch(saved)
 		if err != nil {

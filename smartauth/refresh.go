@@ -28,7 +28,11 @@ import (
 //
 // A new id token is validated and must be of the same issuer and subject as
 // before: otherwise the error matches [ErrIDToken], and [ErrGrantUncertain]
-// because the refresh token has been used. A token without a refresh token is
+// because the refresh token has been used. While the server's keys can't be
+// fetched, an https token endpoint's certificate vouches for its signature
+// (OpenID Connect Core section 3.1.3.7, item 6): its claims are checked,
+// [Token.Identity] stays what it was, and an event of the kind
+// [smartcred.EventStaleInUse] says so. A token without a refresh token is
 // [provider.ErrInvalidGrant]; scopes that token does not have are
 // [smartcred.ErrInvalidConfig]. Other errors are those of [Client.Exchange]'s
 // token request.
@@ -64,6 +68,17 @@ func (c *Client) refresh(ctx context.Context, token *Token, scopes []string) (*T
 		if ids, err = c.idTokenVerifier(ctx, before.issuer); err != nil {
 			return nil, fmt.Errorf("smartauth: refresh token: %w", err)
 		}
+		endpoint, _, err := c.tokenEndpoint(ctx)
+		if err != nil {
+			return nil, err
+		}
+		ids.withoutKeys = strings.HasPrefix(originOf(endpoint), "https:")
+		patient, stop := ids.patience(ctx)
+		err = ids.loadKeys(patient)
+		stop()
+		if err != nil && !ids.withoutKeys {
+			return nil, fmt.Errorf("smartauth: refresh token: %w", err)
+		}
 	}
 	fresh, err := c.requestToken(ctx, &tokenRequest{
 		grant: grantRefreshToken, scopes: scopes, form: form, sensitive: [][]byte{[]byte(refresh)},
@@ -73,11 +88,22 @@ func (c *Client) refresh(ctx context.Context, token *Token, scopes []string) (*T
 	}
 	identity := token.identity
 	if ids != nil && fresh.IDToken() != "" {
-		if identity, err = ids.verify(ctx, fresh, ""); err == nil {
-			err = before.same(identity)
+		patient, stop := ids.patience(ctx)
+		now, err := ids.verify(patient, fresh, "")
+		stop()
+		if err == nil {
+			err = before.same(now)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("smartauth: refresh token: %w: %w", ErrGrantUncertain, err)
+		}
+		if ids.keysErr == nil {
+			identity = now
+		} else {
+			smartcred.Notify(ctx, c.cfg.Observer, smartcred.Event{
+				Kind: smartcred.EventStaleInUse, ClientID: c.cfg.ClientID, Server: c.cfg.BaseURL, Err: ids.keysErr,
+				Detail: "the keys of id tokens can't be fetched; a refreshed session keeps the identity it had",
+			})
 		}
 	}
 	merged, err := mergeAnswers(token, fresh)

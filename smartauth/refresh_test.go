@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/smartcred/smartcred"
@@ -202,16 +203,124 @@ func TestRefreshFailsBeforeItSends(t *testing.T) {
 	stored := login(t, srv, newClient(t, srv, webApp))
 	client := newClient(t, srv, webApp) // a new process: it has no keys yet
 	srv.ResetRequests()
-	srv.Fail(smartauthtest.EndpointJWKS, smartauthtest.Fault{Status: 503})
+	srv.SetConfigurationMember("jwks_uri", nil)
 	if _, err := client.Refresh(t.Context(), stored, nil); err == nil || errors.Is(err, smartauth.ErrGrantUncertain) {
 		t.Errorf("got %v", err)
 	}
 	if n := srv.TokenRequests(); n != 0 {
 		t.Fatalf("%d token requests", n)
 	}
-	srv.ClearFaults()
+	srv.SetConfigurationMember("jwks_uri", srv.JWKSURL)
+	client = newClient(t, srv, webApp)
 	if _, err := client.Refresh(t.Context(), stored, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// While the keys can't be had, a session goes on: the refresh token is used up,
+// and its answer in hand. Everything but the signature is checked.
+func TestRefreshWithoutKeys(t *testing.T) {
+	down := smartauthtest.Fault{Status: 503}
+	for name, test := range map[string]struct {
+		order  func(t *testing.T, srv *smartauthtest.Server)
+		change func(claims map[string]any)
+		good   bool
+		cold   bool // the client has no keys of before
+	}{
+		"no keys at all":               {order: func(_ *testing.T, srv *smartauthtest.Server) { srv.Fail(smartauthtest.EndpointJWKS, down) }, good: true, cold: true},
+		"no keys at all, they are odd": {order: func(_ *testing.T, srv *smartauthtest.Server) { serveKeys(srv, "<html>") }, good: true, cold: true},
+		"no keys at all, they hang": {order: func(_ *testing.T, srv *smartauthtest.Server) {
+			srv.Fail(smartauthtest.EndpointJWKS, smartauthtest.Fault{Delay: time.Hour})
+		}, good: true, cold: true},
+		"a new key": {order: func(t *testing.T, srv *smartauthtest.Server) {
+			if err := srv.RotateSigningKey(); err != nil {
+				t.Error(err)
+			}
+			srv.Fail(smartauthtest.EndpointJWKS, down)
+		}, good: true},
+		"another sub": {change: func(c map[string]any) { c["sub"] = "user-2" }, cold: true},
+		"another iss": {change: func(c map[string]any) { c["iss"] = "https://evil.example.test" }, cold: true},
+		"another aud": {change: func(c map[string]any) { c["aud"] = "x" }, cold: true},
+		"another azp": {change: func(c map[string]any) { c["azp"] = "x" }, cold: true},
+		"expired":     {change: func(c map[string]any) { c["exp"] = int64(1) }, cold: true},
+		"of tomorrow": {change: func(c map[string]any) { c["iat"] = time.Now().Add(24 * time.Hour).Unix() }, cold: true},
+		"a key at hand, and the signature is wrong": {order: func(_ *testing.T, srv *smartauthtest.Server) { srv.Fail(smartauthtest.EndpointJWKS, down) }},
+		"keys fetched, and the signature is wrong":  {order: func(*testing.T, *smartauthtest.Server) {}, cold: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stranger := testOtherRSAKey()
+			synctest.Test(t, func(t *testing.T) {
+				var refreshing atomic.Bool
+				srv := newWebServer(t, &smartauthtest.Options{
+					SigningKey: testRSAKey(), KeepRefreshTokens: true,
+					ModifyIDToken: func(claims map[string]any) {
+						if refreshing.Load() && test.change != nil {
+							test.change(claims)
+						}
+					},
+					ModifyToken: func(members map[string]any) {
+						if refreshing.Load() && strings.Contains(name, "signature is wrong") {
+							resign(t, members, stranger, jose.RS256, "id-1", nil)
+						}
+					},
+				})
+				seen := new(events)
+				client := newClient(t, srv, func(cfg *smartauth.Config) { webApp(cfg); cfg.Observer = seen })
+				token := login(t, srv, client)
+				if test.cold {
+					client = newClient(t, srv, func(cfg *smartauth.Config) { webApp(cfg); cfg.Observer = seen })
+				}
+				if test.order == nil {
+					srv.Fail(smartauthtest.EndpointJWKS, down)
+				} else {
+					test.order(t, srv)
+				}
+				refreshing.Store(true)
+				began := time.Now()
+				for range 2 { // the second one within the pause after a failed fetch
+					renewed, err := client.Refresh(t.Context(), token, nil)
+					if !test.good {
+						if renewed != nil || !errors.Is(err, smartauth.ErrIDToken) || !errors.Is(err, smartauth.ErrGrantUncertain) {
+							t.Errorf("got %v, %v; want ErrIDToken and ErrGrantUncertain", renewed, err)
+						}
+						continue
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					if renewed.Identity() != token.Identity() || renewed.AccessToken() == token.AccessToken() {
+						t.Error("want a new access token and the identity of before")
+					}
+					token = renewed
+				}
+				if waited := time.Since(began); waited > 10*time.Second {
+					t.Errorf("waited %s for keys that are not needed", waited)
+				}
+				if n := seen.count(smartcred.EventStaleInUse); (n > 0) != test.good {
+					t.Errorf("%d stale_in_use events", n)
+				}
+			})
+		})
+	}
+}
+
+// Without TLS nobody vouches for the signature; and a log-in always needs it.
+func TestKeysAreNeeded(t *testing.T) {
+	srv := smartauthtest.NewServer(t, &smartauthtest.Options{SigningKey: testRSAKey()})
+	srv.AddClient(smartauthtest.Client{ID: "web-app", Secrets: []string{testSecret}, RedirectURIs: []string{testRedirect}})
+	app := func(cfg *smartauth.Config) { webApp(cfg); cfg.AllowInsecureLoopback = true }
+	token := login(t, srv, newClient(t, srv, app))
+	srv.Fail(smartauthtest.EndpointJWKS, smartauthtest.Fault{Status: 503})
+	client := newClient(t, srv, app)
+	srv.ResetRequests()
+	if renewed, err := client.Refresh(t.Context(), token, nil); renewed != nil || err == nil || errors.Is(err, smartauth.ErrGrantUncertain) {
+		t.Errorf("refresh: got %v, %v", renewed, err)
+	}
+	if token, err := tryLogin(t, srv, client); token != nil || err == nil {
+		t.Errorf("log-in: got %v, %v", token, err)
+	}
+	if n := srv.TokenRequests(); n != 0 {
+		t.Errorf("%d token requests", n)
 	}
 }
 
