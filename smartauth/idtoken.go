@@ -66,8 +66,9 @@ func (i *Identity) Claim(name string) (json.RawMessage, bool) {
 }
 
 // Identity returns what the id token says, which [Client.Exchange] or
-// [Client.Refresh] validated. It is nil where the scope openid was not asked
-// for, and in a token that [ParseToken] read: that validates nothing.
+// [Client.Refresh] validated, also after [RestoreToken]. It is nil where the
+// scope openid was not asked for, and in a token that [ParseToken] read: that
+// validates nothing.
 func (t *Token) Identity() *Identity {
 	if t == nil {
 		return nil

@@ -110,7 +110,8 @@ func (t *Token) RefreshToken() string { return t.values().refresh }
 func (t *Token) IDToken() string { return t.values().idToken }
 
 // Answer returns a copy of the server's whole JSON answer, credentials included,
-// for whoever must store or print it. [ParseToken] reads it again.
+// for whoever must print or pass it on. It does not say when it came:
+// [Token.Save] is how a token is kept.
 func (t *Token) Answer() []byte { return bytes.Clone(t.values().answer) }
 
 // Member returns a copy of one member of the answer as it was sent, under its
@@ -174,7 +175,7 @@ func (t Token) LogValue() slog.Value {
 }
 
 // MarshalText implements [encoding.TextMarshaler], for JSON, XML and YAML too.
-// [Token.Answer] has what is worth storing.
+// [Token.Save] is how a token is kept.
 func (t Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // launchContext takes the launch context out of an answer.
