@@ -52,7 +52,7 @@ func Example_severalVersions() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	keys, err := signer.NewKeySet(versions{newer, older}, nil)
+	keys, err := signer.NewKeySet(versions{newer, older}, &signer.KeySetOptions{Observer: smartcred.Discard})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package docs_test
 import (
 	"errors"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/smartcred/smartcred"
@@ -91,10 +92,12 @@ var secretStories = map[string]func(*story){
 		if left := s.status().HourlyBudget; left != 0 {
 			s.Errorf("%d are left of the hour's budget", left)
 		}
-		if err := s.fresh(); !errors.As(err, new(*rotation.RefusedError)) {
-			s.Error(err)
+		err := s.fresh()
+		var refused *rotation.RefusedError
+		if !errors.As(err, &refused) || !refused.BudgetSpent {
+			s.Errorf("%v, want a spent budget", err)
 		}
-		s.Log(s.fresh())
+		s.say(err)
 		s.call(23 * time.Hour)
 		if _, refused := s.requests(); refused > 40 {
 			s.Errorf("%d refused requests in a day", refused)
@@ -157,7 +160,7 @@ var secretStories = map[string]func(*story){
 			s.Errorf("%v, want not found: previous takes no one's place", err)
 		}
 		s.wantRefused(0)
-		s.Log(err)
+		s.say(err)
 	},
 	"the source is down, then denies": func(s *story) {
 		s.put("secret", "old-secret\n")
@@ -183,7 +186,16 @@ var secretStories = map[string]func(*story){
 		s.must(os.RemoveAll(folder))
 		time.Sleep(2 * time.Minute)
 		s.must(s.fresh())
-		s.expect("credential_selected", "memory_failed")
+		if !strings.Contains(s.log.String(), " kind=memory_failed ") {
+			s.Error("nobody is told")
+		}
+	},
+	"the state file fails from the start": func(s *story) {
+		s.startSecret(provider.RotationOptions{Memory: rotation.File(s.path("missing/smartcred.json"))})
+		s.must(s.fresh())
+		if !strings.Contains(s.log.String(), " kind=memory_failed ") {
+			s.Error("nobody is told")
+		}
 	},
 	"the state file serves a second process": func(s *story) {
 		state := rotation.File(s.path("state.json"))
