@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/flight"
 )
 
 // CacheOptions configure a [Cache]. The zero value and nil are the defaults.
@@ -33,13 +34,9 @@ const (
 	defaultTimeout = 30 * time.Second
 	maxMaxStale    = 24 * time.Hour
 
-	errorTTL     = time.Second      // an error that is an answer
-	newerEvery   = 2 * time.Second  // look-ups that Newer causes
-	backoffFirst = time.Second      // between look-ups in an outage, doubling ...
-	backoffMax   = 60 * time.Second // ... up to this
-	maxRetry     = 5 * time.Minute  // the longest RetryAfter that is obeyed
-	probeWait    = time.Second      // for a look-up in an outage, before a stale value serves
-	closeWait    = 5 * time.Second  // for look-ups that ignore their context
+	errorTTL   = time.Second     // an error that is an answer
+	newerEvery = 2 * time.Second // look-ups that Newer causes
+	probeWait  = time.Second     // for a look-up in an outage, before a stale value serves
 )
 
 // A Cache is a [Source] that keeps what another Source answers, and the only
@@ -138,7 +135,7 @@ func (c *Cache) Lookup(ctx context.Context, stage Stage) (Secret, error) {
 	c.mu.Unlock()
 
 	select {
-	case <-f.done:
+	case <-f.call.Done():
 		return f.served.secret, f.served.err
 	case <-stale:
 		return held, nil
@@ -184,7 +181,7 @@ func (c *Cache) Newer(ctx context.Context, than Secret) (Secret, error) {
 	c.mu.Unlock()
 
 	select {
-	case <-f.done:
+	case <-f.call.Done():
 		return f.secret, f.err
 	case <-ctx.Done():
 		return Secret{}, ended(ctx, Current)
@@ -238,27 +235,18 @@ func (c *Cache) Close() error {
 		c.mu.Lock()
 		c.closed = true
 		close(c.done)
-		var flights []*flight
+		var flights []<-chan struct{}
 		for i := range c.slots {
 			if f := c.slots[i].flight; f != nil {
-				f.cancel()
-				flights = append(flights, f)
+				f.call.Cancel()
+				flights = append(flights, f.call.Done())
 			}
 			c.slots[i].forget()
 		}
 		c.mu.Unlock()
-
 		// A source is closed under its own look-ups only if they ignore their
 		// context.
-		timeout := time.NewTimer(closeWait)
-		defer timeout.Stop()
-		for _, f := range flights {
-			select {
-			case <-f.done:
-			case <-timeout.C:
-				timeout.Reset(0)
-			}
-		}
+		flight.Land(flights...)
 		if err := closeSource(c.src); err != nil {
 			c.closeErr = fmt.Errorf("secretsource: close: %w", err)
 		}
@@ -277,10 +265,11 @@ type answer struct {
 type slot struct {
 	answer atomic.Pointer[answer]
 
-	flight    *flight
+	flight    *lookup
 	started   time.Time // of the last look-up
 	last      Secret    // the last value; none after an error that is an answer
 	confirmed time.Time // when the source answered with it
+	lost      bool      // there is no value because the last one, or the look for it, came to nothing
 	err       error     // of the last look-up
 	failures  int       // look-ups in a row that found the source unavailable
 	retryAt   time.Time // where failures > 0: not asked again before
@@ -289,11 +278,13 @@ type slot struct {
 
 func (s *slot) forget() {
 	s.answer.Store(nil)
-	s.last, s.confirmed = Secret{}, time.Time{}
+	s.lose()
 	if s.flight != nil {
 		s.flight.dropped = true
 	}
 }
+
+func (s *slot) lose() { s.last, s.confirmed, s.lost = Secret{}, time.Time{}, true }
 
 // usable reports whether a value may serve although the source is unavailable.
 func (c *Cache) usable(s *slot, now time.Time) bool {

@@ -3,6 +3,7 @@ package secretsource
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/flight"
 )
 
 // backend is a Source whose answers change while a test runs, after a delay
@@ -232,7 +234,7 @@ func TestCacheTimeoutIsAnOutage(t *testing.T) {
 		wantKinds(t, e, smartcred.EventStaleInUse)
 
 		// From now on nobody waits long for a backend that hangs.
-		time.Sleep(backoffFirst)
+		time.Sleep(time.Second)
 		start = time.Now()
 		expect(t, c, Current, "one", nil)
 		if took := time.Since(start); took != probeWait {
@@ -277,7 +279,7 @@ func TestCacheOutageAndRecovery(t *testing.T) {
 		}
 
 		b.set(func() { b.err, b.values[Current] = nil, "two" })
-		time.Sleep(backoffMax)
+		time.Sleep(time.Minute)
 		expect(t, c, Current, "two", nil)
 		if status := c.Status(Current); status.Stale || status.Err != nil || status.Version != "version of two" {
 			t.Errorf("status after recovery %+v", status)
@@ -287,7 +289,7 @@ func TestCacheOutageAndRecovery(t *testing.T) {
 		b.set(func() { b.err, b.asked = down, map[Stage][]time.Time{} })
 		time.Sleep(time.Minute)
 		expect(t, c, Current, "two", nil)
-		time.Sleep(backoffFirst)
+		time.Sleep(time.Second)
 		expect(t, c, Current, "two", nil)
 		wantLooks(t, b, Current, 2)
 		wantKinds(t, e, smartcred.EventStaleInUse, smartcred.EventStaleInUse)
@@ -308,7 +310,7 @@ func TestCacheOutageWithoutValue(t *testing.T) {
 			t.Errorf("status %+v", status)
 		}
 		b.set(func() { b.err = nil })
-		time.Sleep(backoffFirst)
+		time.Sleep(time.Second)
 		expect(t, c, Current, "one", nil)
 	})
 }
@@ -406,7 +408,7 @@ func TestCacheAnswersEndTheValue(t *testing.T) {
 					t.Error("the value is still in memory")
 				}
 				b.set(func() { b.err = nil })
-				time.Sleep(backoffFirst)
+				time.Sleep(time.Second)
 				expect(t, c, Current, "one", nil)
 			})
 		})
@@ -443,7 +445,7 @@ func TestCachePausesBeginAnewAfterAnAnswer(t *testing.T) {
 		b.set(func() { b.err = smartcred.ErrUnavailable })
 		for range 5 {
 			expect(t, c, Current, "", smartcred.ErrUnavailable)
-			time.Sleep(backoffMax)
+			time.Sleep(time.Minute)
 		}
 		b.set(func() { b.err = smartcred.ErrNotFound })
 		expect(t, c, Current, "", smartcred.ErrNotFound)
@@ -451,7 +453,7 @@ func TestCachePausesBeginAnewAfterAnAnswer(t *testing.T) {
 		b.set(func() { b.err = smartcred.ErrUnavailable })
 		expect(t, c, Current, "", smartcred.ErrUnavailable)
 		wantLooks(t, b, Current, 7)
-		time.Sleep(backoffFirst)
+		time.Sleep(time.Second)
 		expect(t, c, Current, "", smartcred.ErrUnavailable)
 		wantLooks(t, b, Current, 8)
 	})
@@ -466,7 +468,7 @@ func TestCacheLookupThatLandsAfterClose(t *testing.T) {
 			if err := c.Close(); err != nil {
 				t.Fatal(err)
 			}
-			f := &flight{secret: New([]byte("one"), ""), err: err}
+			f := &lookup{secret: New([]byte("one"), ""), err: err}
 			event := c.land(Current, f)
 			if !errors.Is(f.err, smartcred.ErrClosed) || !errors.Is(f.served.err, smartcred.ErrClosed) || !f.secret.IsZero() {
 				t.Errorf("flight %v, served %v; want ErrClosed", f.err, f.served.err)
@@ -487,6 +489,64 @@ func TestCacheNoPreviousIsKeptForTTL(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		expect(t, c, Previous, "", smartcred.ErrNotFound)
 		wantLooks(t, b, Previous, 2)
+	})
+}
+
+// That there was no previous secret says nothing once current was away and is
+// another one.
+func TestCachePreviousIsLookedUpAgainAfterCurrentWasLost(t *testing.T) {
+	for name, lose := range map[string]func(*testing.T, *Cache, *backend){
+		"not found": func(t *testing.T, c *Cache, b *backend) {
+			b.set(func() { b.err = smartcred.ErrNotFound })
+			time.Sleep(time.Minute)
+			expect(t, c, Current, "", smartcred.ErrNotFound)
+			b.set(func() { b.err = nil })
+			expect(t, c, Previous, "", smartcred.ErrNotFound) // kept for a minute from now
+			time.Sleep(2 * time.Second)
+		},
+		"denied": func(t *testing.T, c *Cache, b *backend) {
+			b.set(func() { b.err = smartcred.ErrDenied })
+			time.Sleep(time.Minute)
+			expect(t, c, Current, "", smartcred.ErrDenied)
+			b.set(func() { b.err = nil })
+			expect(t, c, Previous, "", smartcred.ErrNotFound)
+			time.Sleep(2 * time.Second)
+		},
+		"forgotten": func(_ *testing.T, c *Cache, _ *backend) { c.Forget(Current) },
+		"another": func(t *testing.T, c *Cache, _ *backend) {
+			time.Sleep(time.Minute)
+			c.Forget(Previous)
+			expect(t, c, Previous, "", smartcred.ErrNotFound)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, CacheOptions{}, func(t *testing.T, c *Cache, b *backend, _ *events) {
+				expect(t, c, Current, "one", nil)
+				expect(t, c, Previous, "", smartcred.ErrNotFound)
+				lose(t, c, b)
+				b.set(func() { b.values[Current], b.values[Previous] = "two", "one" })
+				expect(t, c, Current, "two", nil)
+				expect(t, c, Previous, "one", nil)
+			})
+		})
+	}
+}
+
+// The end of an outage is no change: what serves on as previous serves on.
+func TestCachePreviousOutlivesAnOutageOfCurrent(t *testing.T) {
+	inBubble(t, CacheOptions{}, func(t *testing.T, c *Cache, b *backend, _ *events) {
+		b.set(func() { b.values[Previous] = "zero" })
+		expect(t, c, Current, "one", nil)
+		expect(t, c, Previous, "zero", nil)
+		b.set(func() { b.err = smartcred.ErrUnavailable })
+		time.Sleep(time.Minute)
+		expect(t, c, Current, "one", nil)
+		expect(t, c, Previous, "zero", nil)
+		b.set(func() { b.err = nil })
+		time.Sleep(time.Second)
+		expect(t, c, Current, "one", nil)
+		b.set(func() { b.err = smartcred.ErrUnavailable })
+		expect(t, c, Previous, "zero", nil)
 	})
 }
 
@@ -596,8 +656,8 @@ func TestCacheCloseDoesNotWaitForASourceThatIgnoresItsContext(t *testing.T) {
 				t.Errorf("Close = %v, want the source's error", err)
 			}
 		}
-		if took := time.Since(start); took != closeWait {
-			t.Errorf("Close took %s, want %s", took, closeWait)
+		if took := time.Since(start); took != flight.CloseWait {
+			t.Errorf("Close took %s, want %s", took, flight.CloseWait)
 		}
 		time.Sleep(time.Minute)
 		if c.slots[Current].answer.Load() != nil || !c.slots[Current].last.IsZero() {
@@ -616,6 +676,10 @@ func TestCacheOfSourcesThatMisbehave(t *testing.T) {
 		"both": {func(context.Context, Stage) (Secret, error) {
 			return New([]byte("x"), ""), smartcred.ErrDenied
 		}, "denied", smartcred.ErrDenied},
+		"ends the goroutine": {func(context.Context, Stage) (Secret, error) {
+			runtime.Goexit()
+			return Secret{}, nil
+		}, "did not return", nil},
 		"own deadline, bare": {func(context.Context, Stage) (Secret, error) {
 			return Secret{}, context.DeadlineExceeded
 		}, "unavailable", smartcred.ErrUnavailable},

@@ -1,16 +1,15 @@
 package secretsource
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/strictjson"
 )
 
 // Field returns a Source whose secrets are one member of the JSON object that
@@ -74,59 +73,26 @@ var (
 	errNoValue   = &smartcred.ConfigError{Problem: "the string is empty"}
 )
 
-// member returns the string that the JSON object data has under name. The
-// decoder's own errors quote the value, so none of them leaves here.
+// member returns the string that the JSON object data has under name. No error
+// quotes the value.
 func member(data []byte, name string) ([]byte, error) {
-	if !utf8.Valid(data) {
+	o, err := strictjson.Object(data)
+	switch {
+	case err != nil || o.BOM:
 		return nil, errNoObject
+	case len(o.Duplicates) > 0:
+		return nil, errDuplicate
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, errNoObject
-	}
-	var found json.RawMessage
-	seen := map[string]bool{}
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return nil, errNoObject
-		}
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return nil, errNoObject
-		}
-		k := key.(string) // a member's name, or Token would have failed
-		if seen[k] {
-			return nil, errDuplicate
-		}
-		seen[k] = true
-		if k == name {
-			found = value
-		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, errNoObject
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errNoObject
-	}
-	return text(found)
-}
-
-func text(raw json.RawMessage) ([]byte, error) {
-	if raw == nil {
+	value, state := o.String(name)
+	switch {
+	case state == strictjson.Absent:
 		return nil, smartcred.ErrNotFound
-	}
-	var s string
-	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil { // null would do for Unmarshal
+	case state != strictjson.Present:
 		return nil, errNoString
-	}
-	// The decoder puts U+FFFD in the place of half a surrogate pair.
-	if bytes.ContainsRune([]byte(s), utf8.RuneError) {
+	case strings.ContainsRune(value, utf8.RuneError): // stands for half a surrogate pair
 		return nil, errNoUnicode
-	}
-	if s == "" {
+	case value == "":
 		return nil, errNoValue
 	}
-	return []byte(s), nil
+	return []byte(value), nil
 }

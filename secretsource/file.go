@@ -6,18 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"path/filepath"
-	"runtime"
-	"time"
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/internal/securefile"
+	"github.com/smartcred/smartcred/internal/uri"
 )
 
-const (
-	filePrevious = ".previous"
-	secondLook   = time.Second
-)
+const filePrevious = ".previous"
 
 // File returns a Source that reads the file at path, and path.previous for the
 // previous secret, at every look-up: a file replaced by a rename and the links
@@ -52,18 +47,13 @@ type file struct {
 func (f *file) Lookup(ctx context.Context, stage Stage) (Secret, error) {
 	switch stage {
 	case Current:
-		s, err := f.read(ctx, f.path)
-		if !errors.Is(err, smartcred.ErrNotFound) && !errors.Is(err, errEmpty) {
-			return s, err
+		s, err := securefile.Twice(ctx, func(bool) (Secret, error) { return f.read(ctx, f.path) }, func(err error) bool {
+			return errors.Is(err, smartcred.ErrNotFound) || errors.Is(err, errEmpty)
+		})
+		if err != nil && err == ctx.Err() {
+			err = ended(ctx, stage)
 		}
-		again := time.NewTimer(secondLook)
-		defer again.Stop()
-		select {
-		case <-again.C:
-			return f.read(ctx, f.path)
-		case <-ctx.Done():
-			return Secret{}, ended(ctx, stage)
-		}
+		return s, err
 	case Previous:
 		return f.read(ctx, f.path+filePrevious)
 	default:
@@ -91,33 +81,13 @@ func trimNewline(data []byte) []byte {
 	return data
 }
 
-func openFile(_ context.Context, uri *url.URL, opts *OpenOptions) (Source, error) {
-	if _, err := CheckQuery(uri); err != nil {
+func openFile(_ context.Context, u *url.URL, opts *OpenOptions) (Source, error) {
+	if _, err := CheckQuery(u); err != nil {
 		return nil, err
 	}
-	path, err := filePath(uri)
+	path, err := uri.FilePath(u)
 	if err != nil {
 		return nil, err
 	}
-	return withField(File(path, opts), uri), nil
-}
-
-// filePath returns the path that a file URI names (RFC 8089), which may be
-// relative: file:path.
-func filePath(uri *url.URL) (string, error) {
-	path := uri.Path
-	if uri.Opaque != "" {
-		var err error
-		if path, err = url.PathUnescape(uri.Opaque); err != nil {
-			path = ""
-		}
-	}
-	if path == "" || uri.User != nil || uri.Host != "" && uri.Host != "localhost" {
-		return "", &smartcred.ConfigError{Problem: "not of the form file:///absolute/path or file:relative/path, percent-encoded"}
-	}
-	// file:///C:/dir has the path /C:/dir.
-	if runtime.GOOS == "windows" && len(path) > 2 && path[0] == '/' && path[2] == ':' {
-		path = path[1:]
-	}
-	return filepath.FromSlash(path), nil
+	return withField(File(path, opts), u), nil
 }

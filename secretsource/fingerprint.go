@@ -6,11 +6,27 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
 	"sync"
 )
 
 // minFingerprintKey is the least number of bytes that a key may have: 128 bits.
 const minFingerprintKey = 16
+
+// A FingerprintKey is the key of [OpenOptions]: at least 16 random bytes. It
+// prints as [redacted], but not inside unexported fields.
+type FingerprintKey []byte
+
+// Format implements [fmt.Formatter]: [redacted], whatever the verb.
+func (FingerprintKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue implements [slog.LogValuer].
+func (FingerprintKey) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText implements [encoding.TextMarshaler], for JSON, XML and YAML too.
+func (FingerprintKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 var processKey = sync.OnceValue(func() []byte {
 	key := make([]byte, 32)
@@ -29,7 +45,6 @@ func (o *OpenOptions) NewSecret(value []byte) Secret { return o.maker()(value) }
 // maker returns NewSecret under o as it is now. Sources keep it rather than o,
 // so that no key shows where a source is printed.
 func (o *OpenOptions) maker() func([]byte) Secret {
-
 	key := processKey()
 	if o != nil && len(o.FingerprintKey) >= minFingerprintKey {
 		key = bytes.Clone(o.FingerprintKey)

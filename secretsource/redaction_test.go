@@ -109,6 +109,26 @@ func TestSecretDoesNotPrint(t *testing.T) {
 	}
 }
 
+func TestFingerprintKeyDoesNotPrint(t *testing.T) {
+	opts := OpenOptions{FingerprintKey: []byte(canary)}
+	for name, holder := range map[string]any{"options": opts, "pointer": &opts, "embedded": struct{ OpenOptions }{opts}} {
+		for _, verb := range strings.Split("v +v #v s q x X d", " ") {
+			if out := fmt.Sprintf("%"+verb, holder); shows(out) || !strings.Contains(out, redacted) {
+				t.Errorf("%%%s of %s: %s", verb, name, out)
+			}
+		}
+		out, err := json.Marshal(holder)
+		if err != nil || shows(string(out)) {
+			t.Errorf("JSON of %s: %s, %v", name, out, err)
+		}
+	}
+	var log bytes.Buffer
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "key", opts.FingerprintKey, "options", opts)
+	if shows(log.String()) {
+		t.Errorf("slog: %s", log.String())
+	}
+}
+
 func TestSecretFormatsAsRedacted(t *testing.T) {
 	s := New([]byte(canary), "v7")
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {

@@ -4,10 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"strings"
-	"sync"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/uri"
 )
 
 // OpenOptions are what a configuration says beside the URI. The zero value and
@@ -18,7 +17,7 @@ type OpenOptions struct {
 	// FingerprintKey keys the versions of values whose backend gives them none
 	// (env, file), so that logs of several processes agree; 32 random bytes.
 	// nil: a key made for this process. At least 16 bytes.
-	FingerprintKey []byte
+	FingerprintKey FingerprintKey
 	// InsecurePermissions accepts secret and key files that others can read.
 	InsecurePermissions bool
 	// InsecureBackendTLS accepts backends whose certificate does not verify.
@@ -35,27 +34,25 @@ type OpenOptions struct {
 // not put userinfo or query values into errors.
 type Opener func(ctx context.Context, uri *url.URL, opts *OpenOptions) (Source, error)
 
-var registry = struct {
-	sync.RWMutex
-	openers map[string]Opener
-}{openers: map[string]Opener{"env": openEnv, "file": openFile}}
+var registry = uri.Registry[Opener]{
+	Package: "secretsource", Noun: "a secret source", Misuse: "a secret itself",
+	Openers: map[string]Opener{"env": openEnv, "file": openFile},
+	Plugins: map[string]string{
+		"awssecretsmanager": "github.com/smartcred/smartcred/plugins/awssecretsmanager",
+		"plugin":            "github.com/smartcred/smartcred/plugins/program",
+		"vault-kv":          "github.com/smartcred/smartcred/plugins/vaultkv",
+	},
+	Foreign: []string{"awskms", "pkcs11", "vault-transit"}, Other: "a signer",
+}
 
 // Register makes [Open] use open for URIs with that scheme. Packages of
 // backends call it from init. It panics if the scheme is not one (RFC 3986
 // section 3.1, lower case), if open is nil, and if the scheme is taken.
 func Register(scheme string, open Opener) {
-	if !isScheme(scheme) {
-		panic(fmt.Sprintf("secretsource: register %q: not a lower-case URI scheme", scheme))
-	}
 	if open == nil {
 		panic("secretsource: register " + scheme + ": nil Opener")
 	}
-	registry.Lock()
-	defer registry.Unlock()
-	if _, taken := registry.openers[scheme]; taken {
-		panic("secretsource: register " + scheme + ": registered already")
-	}
-	registry.openers[scheme] = open
+	registry.Register(scheme, open)
 }
 
 // Open makes a Source from a URI: env:NAME, file:///path, file:path, and those
@@ -82,35 +79,13 @@ func open(ctx context.Context, uri string, opts *OpenOptions) (Source, error) {
 	if n := len(opts.FingerprintKey); n > 0 && n < minFingerprintKey {
 		return nil, &smartcred.ConfigError{Option: "FingerprintKey", Problem: fmt.Sprintf("has %d bytes: at least %d are needed", n, minFingerprintKey)}
 	}
-	scheme, _, found := strings.Cut(uri, ":")
-	scheme = strings.ToLower(scheme)
-	if !found || !isScheme(scheme) {
-		return nil, noURI()
-	}
-	registry.RLock()
-	opener := registry.openers[scheme]
-	registry.RUnlock()
-	if opener == nil {
-		return nil, unknownScheme(scheme)
-	}
-	u, err := url.Parse(uri) // its errors quote the URI
+	opener, u, scheme, err := registry.Find(uri)
 	if err != nil {
-		return nil, &smartcred.ConfigError{Option: scheme, Problem: "not a valid URI: special characters are written percent-encoded"}
-	}
-	if u.Fragment == "" && strings.HasSuffix(uri, "#") {
-		return nil, &smartcred.ConfigError{Option: scheme, Problem: "the URI ends in # without the name of a field"}
+		return nil, err
 	}
 	src, err := opener(ctx, u, opts)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", scheme, err)
 	}
 	return src, nil
-}
-
-// isScheme reports whether s is a URI scheme in lower case.
-func isScheme(s string) bool {
-	if s == "" || s[0] < 'a' || 'z' < s[0] {
-		return false
-	}
-	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789+-.") == ""
 }

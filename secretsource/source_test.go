@@ -216,7 +216,7 @@ func TestFileTakesTheTimeForASecondLook(t *testing.T) {
 	}{
 		"missing stays missing": {func() {}, "", smartcred.ErrNotFound},
 		"empty stays empty":     {func() { write(t, path, "", 0o600) }, "", smartcred.ErrInvalidConfig},
-		"replaced meanwhile":    {func() { time.AfterFunc(secondLook/2, func() { write(t, path, "new\n", 0o600) }) }, "new", nil},
+		"replaced meanwhile":    {func() { time.AfterFunc(time.Second/2, func() { write(t, path, "new\n", 0o600) }) }, "new", nil},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -225,8 +225,8 @@ func TestFileTakesTheTimeForASecondLook(t *testing.T) {
 				tt.before()
 				start := time.Now()
 				expect(t, File(path, nil), Current, tt.want, tt.err)
-				if took := time.Since(start); took != secondLook {
-					t.Errorf("answered after %s, want %s", took, secondLook)
+				if took := time.Since(start); took != time.Second {
+					t.Errorf("answered after %s, want %s", took, time.Second)
 				}
 			})
 		})
@@ -243,7 +243,7 @@ func TestFileTakesTheTimeForASecondLook(t *testing.T) {
 	})
 	t.Run("the caller's context ends it", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), secondLook/4)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second/4)
 			defer cancel()
 			_, err := File(path, nil).Lookup(ctx, Current)
 			if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, smartcred.ErrNotFound) {

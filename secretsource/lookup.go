@@ -7,37 +7,38 @@ import (
 	"time"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/backoff"
+	"github.com/smartcred/smartcred/internal/flight"
 )
 
-// A flight is one look-up, shared by all who wait for it.
-type flight struct {
+// A lookup is one look-up, shared by all who wait for it.
+type lookup struct {
+	call    *flight.Call[struct{}]
 	started time.Time
-	cancel  context.CancelFunc
-	dropped bool          // guarded by Cache.mu: the result is not kept
-	done    chan struct{} // closed when what follows is set
-	secret  Secret        // what the source said
+	dropped bool   // guarded by Cache.mu: the result is not kept
+	secret  Secret // what the source said, once the call is done
 	err     error
 	served  answer // what Lookup makes of it
 }
 
 // join returns the look-up of stage that is under way, or starts one. c.mu is held.
-func (c *Cache) join(ctx context.Context, stage Stage, now time.Time) *flight {
+func (c *Cache) join(ctx context.Context, stage Stage, now time.Time) *lookup {
 	s := &c.slots[stage]
 	if s.flight == nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.opts.Timeout)
-		s.started = now
-		s.flight = &flight{started: now, cancel: cancel, done: make(chan struct{})}
-		go c.fly(ctx, stage, s.flight)
+		f := &lookup{started: now}
+		s.started, s.flight = now, f
+		f.call = flight.Launch(ctx, c.opts.Timeout, func(ctx context.Context) (struct{}, error) {
+			c.fly(ctx, stage, f)
+			return struct{}{}, nil
+		})
 	}
 	return s.flight
 }
 
-func (c *Cache) fly(ctx context.Context, stage Stage, f *flight) {
-	defer f.cancel()
+func (c *Cache) fly(ctx context.Context, stage Stage, f *lookup) {
 	// Stands if the source ends the goroutine instead of returning.
 	f.err = errors.New("secretsource: the source did not return")
 	defer func() {
-		defer close(f.done)
 		if event := c.land(stage, f); event.Kind != "" {
 			smartcred.Notify(ctx, c.opts.Observer, event)
 		}
@@ -55,7 +56,7 @@ func (c *Cache) fly(ctx context.Context, stage Stage, f *flight) {
 }
 
 // land keeps what f found and returns the event to report, if there is one.
-func (c *Cache) land(stage Stage, f *flight) smartcred.Event {
+func (c *Cache) land(stage Stage, f *lookup) smartcred.Event {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := &c.slots[stage]
@@ -85,12 +86,12 @@ func (c *Cache) land(stage Stage, f *flight) smartcred.Event {
 	return event
 }
 
-func (c *Cache) landValue(stage Stage, f *flight, now time.Time) smartcred.Event {
+func (c *Cache) landValue(stage Stage, f *lookup, now time.Time) smartcred.Event {
 	s := &c.slots[stage]
-	if stage == Current && !s.last.IsZero() && !s.last.Equal(f.secret) {
-		c.slots[Previous].forget() // it is another one now
+	if stage == Current && (s.lost || !s.last.IsZero() && !s.last.Equal(f.secret)) {
+		c.slots[Previous].forget() // it is another one now, or may be
 	}
-	s.last, s.confirmed = f.secret, now
+	s.last, s.confirmed, s.lost = f.secret, now, false
 	s.failures, s.told = 0, ""
 	f.served = answer{secret: f.secret, until: now.Add(c.opts.TTL)}
 	if end := f.secret.Expires; end.After(now) {
@@ -99,13 +100,13 @@ func (c *Cache) landValue(stage Stage, f *flight, now time.Time) smartcred.Event
 	return smartcred.Event{}
 }
 
-func (c *Cache) landOutage(stage Stage, f *flight, now time.Time) smartcred.Event {
+func (c *Cache) landOutage(stage Stage, f *lookup, now time.Time) smartcred.Event {
 	s := &c.slots[stage]
 	s.failures++
-	s.retryAt = now.Add(pause(f.err, s.failures))
+	s.retryAt = now.Add(backoff.Pause(f.err, s.failures))
 	f.served = answer{err: f.err, until: s.retryAt}
 	if !c.usable(s, now) {
-		s.last, s.confirmed = Secret{}, time.Time{}
+		s.lose()
 		return smartcred.Event{}
 	}
 	end := s.confirmed.Add(c.opts.MaxStale)
@@ -120,10 +121,10 @@ func (c *Cache) landOutage(stage Stage, f *flight, now time.Time) smartcred.Even
 }
 
 // landRefusal: the source answered, and the answer is no.
-func (c *Cache) landRefusal(stage Stage, f *flight, now time.Time) smartcred.Event {
+func (c *Cache) landRefusal(stage Stage, f *lookup, now time.Time) smartcred.Event {
 	s := &c.slots[stage]
 	version := s.last.Version
-	s.last, s.confirmed = Secret{}, time.Time{}
+	s.lose()
 	s.failures = 0
 	ttl := min(errorTTL, c.opts.TTL)
 	if stage == Previous && errors.Is(f.err, smartcred.ErrNotFound) {
@@ -154,20 +155,6 @@ func (s *slot) tell(e smartcred.Event) smartcred.Event {
 
 func isContextError(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
-}
-
-// pause returns how long the source is left alone after failures in a row, the
-// last of which was err.
-func pause(err error, failures int) time.Duration {
-	var u *smartcred.UnavailableError
-	if errors.As(err, &u) && u.RetryAfter > 0 {
-		return min(max(u.RetryAfter, backoffFirst), maxRetry)
-	}
-	d := backoffFirst
-	for ; failures > 1 && d < backoffMax; failures-- {
-		d *= 2
-	}
-	return min(d, backoffMax)
 }
 
 func earlier(a, b time.Time) time.Time {
