@@ -10,6 +10,7 @@ import (
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/provider"
+	"github.com/smartcred/smartcred/rotation"
 	"github.com/smartcred/smartcred/secretsource"
 	"github.com/smartcred/smartcred/signer"
 	"github.com/smartcred/smartcred/smartauth"
@@ -28,6 +29,7 @@ func TestExitStatus(t *testing.T) {
 		want int
 	}{
 		{"nothing", nil, 0},
+		{"something to act on", errFound, 1},
 		{"configuration", &smartcred.ConfigError{Option: "client_id"}, 2},
 		{"several of it", errors.Join(&smartcred.ConfigError{Option: "a"}, &smartcred.ConfigError{Option: "b"}), 2},
 		{"configuration, met at look-up", noCredential(&smartcred.ConfigError{Problem: "mode"}), 2},
@@ -42,6 +44,10 @@ func TestExitStatus(t *testing.T) {
 		{"refused, and previous not found", errors.Join(answer(401, "invalid_client"), noCredential(smartcred.ErrUnavailable)), 3},
 		{"previous not found, and refused", errors.Join(noCredential(smartcred.ErrDenied), wrap(answer(401, "invalid_client"))), 3},
 		{"refused, then 503", errors.Join(answer(503, "temporarily_unavailable"), answer(401, "invalid_client")), 3},
+		{"back-off of a former run", &provider.RefusedError{Until: time.Now()}, 3},
+		{"budget spent", wrap(&provider.RefusedError{BudgetSpent: true}), 3},
+		{"refused by also_refusal, with a 500", &provider.RefusedError{Attempts: []rotation.Attempt{{Err: answer(500, "invalid_client")}}}, 3},
+		{"back-off, and previous not found", &provider.RefusedError{Lookup: noCredential(smartcred.ErrUnavailable)}, 3},
 		{"wrong state", wrap(smartauth.ErrState), 3},
 		{"wrong iss", wrap(smartauth.ErrIssuerMismatch), 3},
 

@@ -57,7 +57,8 @@ type keyFile struct {
 	keys []signer.Key
 }
 
-// keyFile reads the signer's file with that suffix.
+// keyFile reads the signer's file with that suffix, by itself: through a link in
+// a folder where no other file stands beside it.
 func (o *session) keyFile(ctx context.Context, suffix string) (f keyFile, err error) {
 	path, _ := o.filePath("signer", o.settings.signer)
 	f.path = path + suffix
@@ -65,27 +66,35 @@ func (o *session) keyFile(ctx context.Context, suffix string) (f keyFile, err er
 	if errors.Is(err, fs.ErrNotExist) {
 		return f, nil
 	}
-	if err != nil {
-		return f, &provider.CredentialError{Op: "look at key file", Err: err}
+	failed := func(err error) (keyFile, error) {
+		return f, &provider.CredentialError{Op: "read " + f.path, Err: err}
 	}
-	u, err := url.Parse(o.settings.signer)
 	if err != nil {
-		return f, err
+		return failed(err)
 	}
-	if u.Opaque != "" {
-		u.Opaque += suffix
-	} else {
-		u.Path, u.RawPath = u.Path+suffix, ""
+	target, err := filepath.Abs(f.path)
+	if err != nil {
+		return failed(err)
+	}
+	dir, err := os.MkdirTemp("", "smartcred-")
+	if err != nil {
+		return failed(err)
+	}
+	defer os.RemoveAll(dir)
+	link := filepath.Join(dir, "key")
+	if err := os.Symlink(target, link); err != nil {
+		return failed(err)
 	}
 	opts := o.openOptions("signer")
 	opts.Observer = smartcred.Discard // what is to be said of a file was said when the signer was opened
-	s, err := signer.Open(ctx, u.String(), &signer.OpenOptions{OpenOptions: opts, Algorithm: o.algorithm})
+	uri := url.URL{Scheme: "file", Path: filepath.ToSlash(link), RawQuery: query(o.settings.signer).Encode()}
+	s, err := signer.Open(ctx, uri.String(), &signer.OpenOptions{OpenOptions: opts, Algorithm: o.algorithm})
 	if err != nil {
-		return f, openError("signer", "open "+f.path, err)
+		return failed(err)
 	}
 	defer closing(s)
 	if f.keys, err = s.Keys(ctx); err != nil {
-		return f, &provider.CredentialError{Op: "read " + f.path, Err: err}
+		return failed(err)
 	}
 	return f, nil
 }

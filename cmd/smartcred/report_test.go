@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/provider"
 )
 
 func TestWarningsLeaveRoomForTheFailure(t *testing.T) {
@@ -90,5 +91,47 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 	}
 	if !strings.Contains(stderr.String(), "standard output: can't be written: no space left") {
 		t.Errorf("standard error: %q", stderr.String())
+	}
+}
+
+// At a terminal the names of Go packages say nothing, and nobody can import.
+func TestPlainText(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("provider: look up client secret: secretsource: read absent: not found"), "look up client secret: read absent: not found"},
+		{errors.New("a: provider: signer: list keys: signer: list keys: down; rotation: lock state"), "a: list keys: down; lock state"},
+		{&smartcred.ConfigError{Option: "signer", Problem: "is missing"}, "signer: is missing"},
+		{errors.Join(&smartcred.ConfigError{Option: "signer", Problem: "is missing"}), "signer: is missing"},
+		{errors.Join(errors.New("one"), errors.New("provider: two")), "one; two"},
+		{errors.New("vault-kv: this program was built without it: import example.com/x/vaultkv; it has env:, plugin: (import example.com/x/program)"),
+			"vault-kv: it is not in this build, which has env:, plugin: (not in this build)"},
+	} {
+		if got := plainText(test.err); got != test.want {
+			t.Errorf("%q is written as %q, want %q", test.err, got, test.want)
+		}
+	}
+}
+
+// Refusals on the way are said when the command succeeded, or failed otherwise.
+func TestFallbacksAreHeld(t *testing.T) {
+	event := smartcred.Event{Kind: smartcred.EventCredentialFallback, Version: "v1"}
+	for _, test := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"success", nil, "warning: credential fallback, version v1\n"},
+		{"another failure", errors.New("no answer"), "warning: credential fallback, version v1\n"},
+		{"all refused", fmt.Errorf("token: %w", &provider.RefusedError{}), ""},
+	} {
+		var out strings.Builder
+		m := &messages{w: &out, left: maxLines}
+		m.Observe(t.Context(), event)
+		m.Observe(t.Context(), smartcred.Event{Kind: smartcred.EventAllRefused})
+		if m.settle(test.err); out.String() != test.want {
+			t.Errorf("%s: %q, want %q", test.name, out.String(), test.want)
+		}
 	}
 }

@@ -24,7 +24,7 @@ func (s *standing) advise(now time.Time) {
 		act("the current one ended at %s: put a new one in its place", when(current.Expires))
 	}
 	s.adviseRefused(now, current, act)
-	if next != nil && !s.adopted {
+	if next != nil && !next.works() {
 		s.adviseNext(now, next, act)
 	}
 	if s.ActionNeeded {
@@ -59,13 +59,13 @@ func (s *standing) adviseRefused(now time.Time, current *held, act func(string, 
 	case current == nil:
 	case accepted == nil && current.Probe != nil && current.Probe.Result == probeRefused:
 		act("the server refuses every one: %s", register)
+	case current.refused() && accepted != nil && accepted.Stage == "next" && s.file:
+		act("the server refuses the current one and takes %s: smartcred rotation activate --force", accepted.name())
 	case current.refused() && accepted != nil && accepted != current:
 		act("the server refuses the current one and takes %s: %s", accepted.name(), register)
 	case current.Probe != nil && accepted == current && reset != "":
 		act("the server takes the current one again: %s", reset)
 		return
-	case accepted != nil && s.adopted && accepted.Stage == "next":
-		act("the server takes the next key and not the current one: smartcred rotation activate --force")
 	case now.Before(s.BackoffUntil):
 		act("the server refused every one, and nothing is sent until %s or the source has another value: %s", when(s.BackoffUntil), register)
 	case s.budgetSpent():
