@@ -46,7 +46,8 @@ type material struct {
 	sensitive [][]byte
 }
 
-// CredentialOptions are what a [Credential] is made of.
+// CredentialOptions are what a [Credential] is made of. They print as
+// [redacted], but not inside unexported fields: keep the Credential instead.
 type CredentialOptions struct {
 	Method     Method
 	Version    string
@@ -59,6 +60,17 @@ type CredentialOptions struct {
 	// secret, the assertion. They are searched for in what the server answers.
 	Sensitive [][]byte
 }
+
+// Format implements [fmt.Formatter]: the method, and [redacted].
+func (o CredentialOptions) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, string(o.Method)+" "+redacted)
+}
+
+// LogValue implements [slog.LogValuer].
+func (o CredentialOptions) LogValue() slog.Value { return NewCredential(o).LogValue() }
+
+// MarshalText implements [encoding.TextMarshaler], for JSON, XML and YAML too.
+func (o CredentialOptions) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // NewCredential returns a Credential that holds copies of what o has.
 func NewCredential(o CredentialOptions) Credential {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"strings"
 	"time"
 )
@@ -48,6 +50,20 @@ type Candidate[C any] struct {
 	Late bool
 	// Value is handed to Send.
 	Value C
+}
+
+// Format implements [fmt.Formatter]: stage, version and kid, whatever the verb.
+// The identity may be a secret.
+func (c Candidate[C]) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.name()) }
+
+// LogValue implements [slog.LogValuer].
+func (c Candidate[C]) LogValue() slog.Value { return slog.StringValue(c.name()) }
+
+// MarshalText implements [encoding.TextMarshaler], for JSON, XML and YAML too.
+func (c Candidate[C]) MarshalText() ([]byte, error) { return []byte(c.name()), nil }
+
+func (c Candidate[C]) name() string {
+	return fmt.Sprintf("%s credential (version %s, kid %s)", c.Stage, c.Version, c.KeyID)
 }
 
 // Candidates are where an engine's candidates come from, for one call.

@@ -14,19 +14,19 @@ import (
 
 // An hmacKey is what identities are hashed under.
 type hmacKey struct {
-	value []byte
-	id    string // names it in records: those of another key can't be matched
+	value func() []byte // in a closure, so that printing does not reach it
+	id    string        // names it in records: those of another key can't be matched
 }
 
 func newKey(value []byte) *hmacKey {
-	k := &hmacKey{value: value}
+	k := &hmacKey{value: func() []byte { return value }}
 	i := k.identify([]byte("smartcred key id"))
 	k.id = hex.EncodeToString(i[:4])
 	return k
 }
 
 func (k *hmacKey) identify(identity []byte) id {
-	mac := hmac.New(sha256.New, k.value)
+	mac := hmac.New(sha256.New, k.value())
 	mac.Write(identity)
 	return id(mac.Sum(nil)[:len(id{})])
 }
