@@ -26,6 +26,9 @@ func (t *transport) send(req *http.Request, token *Token) (*http.Response, error
 
 // withoutToken returns err, or another error in its place where it repeats token.
 func withoutToken(err error, token *Token) error {
+	if cert := certificateError(err); cert != nil {
+		return cert
+	}
 	text := err.Error()
 	if redact.New([]byte(token.AccessToken())).Clean(text) == text {
 		return err
