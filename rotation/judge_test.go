@@ -27,8 +27,10 @@ type judge struct {
 	row       map[string]int // refusals since the last success
 	refusedAt map[string]time.Time
 	sent      map[string]bool // values whose answer counted
-	regular   []judged        // refusals of what never worked: the budget
-	fresh     []judged        // the same, of new values when the budget was spent
+	workedAt  map[string]time.Time
+	regular   []judged // refusals of what never worked: the budget
+	fresh     []judged // the same, of new values when the budget was spent
+	codes     []judged // refusals of what never worked in calls with a code
 	backoff   *judgedBackoff
 	adopted   [2]string // the staged one, and which current it stands for
 	busy      map[*modelCall]bool
@@ -57,7 +59,8 @@ func (b *judgedBackoff) latest() time.Time   { return b.began.Add(b.step) }
 // forget is what a Reset does, or a restart without memory.
 func (j *judge) forget() {
 	j.proven, j.row, j.refusedAt, j.sent = map[string]bool{}, map[string]int{}, map[string]time.Time{}, map[string]bool{}
-	j.regular, j.fresh, j.backoff, j.adopted = nil, nil, nil, [2]string{}
+	j.workedAt = map[string]time.Time{}
+	j.regular, j.fresh, j.codes, j.backoff, j.adopted = nil, nil, nil, nil, [2]string{}
 }
 
 // A ground is what permits a value that never worked.
@@ -71,13 +74,19 @@ const (
 )
 
 // permit is the budget: 12 in an hour, 20 in a day at once and one an hour up to
-// 40, and 4 new values an hour beside it.
-func (j *judge) permit(value string, now time.Time) ground {
-	hour, day := within(j.regular, time.Hour, now), within(j.regular, 24*time.Hour, now)
+// 40, and 4 new values an hour beside it. Codes have the same again, which they
+// share with the others.
+func (j *judge) permit(value string, code bool, now time.Time) ground {
+	spent, isNew := j.regular, !j.sent[value]
+	if code {
+		spent = slices.Concat(j.regular, j.codes)
+		isNew = isNew && !slices.ContainsFunc(j.codes, func(x judged) bool { return x.value == value })
+	}
+	hour, day := within(spent, time.Hour, now), within(spent, 24*time.Hour, now)
 	switch {
 	case hour < 12 && day < 20:
 		return budget
-	case !j.sent[value] && within(j.fresh, time.Hour, now) < 4:
+	case isNew && within(j.fresh, time.Hour, now) < 4:
 		return newValue
 	case hour == 0 && day < 40:
 		return spare
@@ -126,6 +135,8 @@ func (j *judge) begins(call *modelCall, value string, now time.Time) {
 		say("after a look-up said %v", call.dead)
 	case call.ended:
 		say("after an answer that was no refusal")
+	case call.hopeless:
+		say("after a refusal that no credential escapes")
 	case len(call.sends) >= call.limit:
 		say("over its limit of %d", call.limit)
 	case value != call.current && !slices.Contains(call.others, value):
@@ -142,7 +153,7 @@ func (j *judge) begins(call *modelCall, value string, now time.Time) {
 
 	call.ground = budget
 	if !j.proven[value] && !j.broken {
-		if call.ground = j.permit(value, now); call.ground == none {
+		if call.ground = j.permit(value, call.single, now); call.ground == none {
 			say("beyond the budget: %d in the hour, %d in the day, %d new", within(j.regular, time.Hour, now), within(j.regular, 24*time.Hour, now), within(j.fresh, time.Hour, now))
 		}
 	}
@@ -161,7 +172,7 @@ func (j *judge) begins(call *modelCall, value string, now time.Time) {
 	}
 
 	// The turn: what may well be refused is on its way once at a time.
-	call.turn = len(call.sends) > 0 || !j.broken && (!j.proven[value] || j.underRefusal(value, now) || trial)
+	call.turn = len(call.sends) > 0 && !j.workedAt[value].After(call.refusedAt) || !j.broken && (!j.proven[value] || j.underRefusal(value, now) || trial)
 	if call.turn {
 		for other := range j.busy {
 			say("while %s waits for the answer to %v", other, other.sends)
@@ -172,14 +183,23 @@ func (j *judge) begins(call *modelCall, value string, now time.Time) {
 	j.order(call, value, now, trial, say)
 }
 
-// order: current goes first, unless there is a reason against it.
+// order: current goes first, or the staged one that stands for it, unless there
+// is a reason against it.
 func (j *judge) order(call *modelCall, value string, now time.Time, trial bool, say func(string, ...any)) {
 	current := call.current
-	if value == current || len(call.sends) > 0 || call.unsent || trial || j.broken ||
-		j.backoff != nil && j.backoff.current == current || j.row[current] > 0 || j.adopted[1] == current {
+	if len(call.sends) > 0 || call.unsent || trial || j.broken || j.backoff != nil && j.backoff.current == current {
 		return
 	}
-	if j.proven[current] || j.active == 1 && (j.permit(current, now) == budget || j.permit(current, now) == newValue) {
+	if adopted := j.adopted[0]; j.adopted[1] == current && slices.Contains(call.staged, adopted) {
+		if value != adopted && j.row[adopted] == 0 {
+			say("before %s, which the server took in the place of %s", adopted, current)
+		}
+		return
+	}
+	if value == current || j.row[current] > 0 {
+		return
+	}
+	if j.proven[current] || j.active == 1 && (j.permit(current, call.single, now) == budget || j.permit(current, call.single, now) == newValue) {
 		say("before the current one, %s, which nobody refused", current)
 	}
 }
@@ -191,19 +211,24 @@ func (j *judge) ends(call *modelCall, value string, ok, refused bool, now time.T
 	call.worked = ok
 	switch {
 	case refused && call.single:
+		call.refusedAt = now
 		call.pending = append(call.pending, pendingRefusal{value, call.ground})
+		if !j.proven[value] {
+			j.codes = append(j.codes, judged{value, now})
+		}
 	case refused:
+		call.refusedAt = now
 		j.refuse(value, call.ground, now)
 	case ok:
 		for _, p := range call.pending {
 			j.refuse(p.value, p.ground, now)
 		}
-		j.proven[value], j.sent[value], j.row[value] = true, true, 0
+		j.proven[value], j.sent[value], j.row[value], j.workedAt[value] = true, true, 0, now
 		j.backoff = nil
 		own := func(x judged) bool { return x.value == value }
-		j.regular, j.fresh = slices.DeleteFunc(j.regular, own), slices.DeleteFunc(j.fresh, own)
+		j.regular, j.fresh, j.codes = slices.DeleteFunc(j.regular, own), slices.DeleteFunc(j.fresh, own), slices.DeleteFunc(j.codes, own)
 		switch {
-		case strings.HasPrefix(value, "+") && value != call.current && slices.Contains(call.tried, call.current):
+		case slices.Contains(call.staged, value) && value != call.current && slices.Contains(call.sends, call.current) && !slices.Contains(call.unsigned, call.current):
 			j.adopted = [2]string{value, call.current}
 		case value == call.current || j.adopted[1] != call.current:
 			j.adopted = [2]string{}
@@ -256,6 +281,9 @@ func (j *judge) returns(call *modelCall, err error, now time.Time) {
 	call.returned = true
 	var refused *rotation.RefusedError
 	over := call.ctx.Err() != nil
+	if deadline, ok := call.ctx.Deadline(); ok && now.After(deadline) {
+		j.report("%s returned %s after its deadline", call, now.Sub(deadline))
+	}
 	switch {
 	case (err == nil) != call.worked:
 		j.report("%s returned %v, and its last answer was a success: %t", call, err, call.worked)
@@ -268,7 +296,11 @@ func (j *judge) returns(call *modelCall, err error, now time.Time) {
 		if !over && !j.broken {
 			j.judgeRefused(call, refused, now)
 		}
-	case call.dead != nil && errors.Is(err, call.dead), call.cut != nil && errors.Is(err, call.cut), errors.Is(err, errCannotSign) && call.unsent:
+	case call.dead != nil && errors.Is(err, call.dead), call.cut != nil && errors.Is(err, call.cut):
+	case errors.Is(err, errCannotSign) && call.unsent && len(call.sends) == 0:
+		if !over && !j.broken {
+			j.judgeGivingUp(call, now)
+		}
 	default:
 		j.report("%s returned %v, which nobody told it", call, err)
 	}
@@ -281,7 +313,7 @@ func (j *judge) judgeRefused(call *modelCall, err *rotation.RefusedError, now ti
 	case call.dead != nil:
 	case err.BudgetSpent:
 		for _, v := range all {
-			if j.proven[v] && !slices.Contains(call.tried, v) || j.permit(v, now) != none {
+			if j.proven[v] && !slices.Contains(call.tried, v) || j.permit(v, call.single, now) != none {
 				j.report("%s: the budget is spent, says %v, but %s may be sent", call, err, v)
 			}
 		}
@@ -294,13 +326,18 @@ func (j *judge) judgeRefused(call *modelCall, err *rotation.RefusedError, now ti
 		}
 	case call.hopeless, call.single && b != nil:
 	case len(call.sends) < call.limit:
-		if !call.listed {
-			j.report("%s gives up after %v without a look at the others", call, call.sends)
-		}
-		for _, v := range all {
-			if !slices.Contains(call.tried, v) && (j.proven[v] || j.permit(v, now) != none) {
-				j.report("%s gives up after %v: %s is left", call, call.sends, v)
-			}
+		j.judgeGivingUp(call, now)
+	}
+}
+
+// judgeGivingUp: everything that may be sent was tried.
+func (j *judge) judgeGivingUp(call *modelCall, now time.Time) {
+	if !call.listed {
+		j.report("%s gives up after %v without a look at the others", call, call.tried)
+	}
+	for _, v := range append([]string{call.current}, call.others...) {
+		if !slices.Contains(call.tried, v) && (j.proven[v] || j.permit(v, call.single, now) != none) {
+			j.report("%s gives up after %v: %s is left", call, call.tried, v)
 		}
 	}
 }

@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	sequences = flag.Int("rotation.sequences", 3000, "how many random sequences the model test runs")
+	sequences = flag.Int("rotation.sequences", 2000, "how many random sequences the model test runs")
 	oneSeed   = flag.Uint64("rotation.seed", 0, "run the model test's sequence of this seed only, and print it")
 )
 
@@ -101,7 +101,7 @@ func newSequence(seed uint64) *sequence {
 	s.well, s.parties = s.parties[2], s.parties[:2]
 	s.start()
 	// Each sequence has its own mixture: some kinds often, some never.
-	for _, kind := range []func(context.Context, *party){s.callers, s.callers, s.traffic, s.server, s.serverWays, s.source, s.sourceWays, s.signing, s.reset, s.restart, s.wait} {
+	for _, kind := range []func(context.Context, *party){s.callers, s.callers, s.traffic, s.server, s.serverWays, s.source, s.staging, s.wild, s.sourceWays, s.signing, s.reset, s.restart, s.wait} {
 		for range s.rng.IntN(4) {
 			s.kinds = append(s.kinds, kind)
 		}
@@ -241,7 +241,7 @@ func (s *sequence) serverWays(_ context.Context, p *party) {
 	defer p.mu.Unlock()
 	p.flaky = []int{0, 0, 50, 5, 2}[s.rng.IntN(5)]
 	p.outage = []int{0, 0, 10, 2, 1}[s.rng.IntN(5)]
-	p.skewed = s.chance(5)
+	p.skewed = s.chance(15)
 	p.latency = []time.Duration{time.Millisecond, 100 * time.Millisecond, 3 * time.Second, 30 * time.Second}[s.rng.IntN(4)]
 	p.note("the server: flaky %d, outage %d, skewed %t, latency %s", p.flaky, p.outage, p.skewed, p.latency)
 }
@@ -250,7 +250,7 @@ func (s *sequence) serverWays(_ context.Context, p *party) {
 func (s *sequence) source(_ context.Context, p *party) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	fresh := fmt.Sprint("s", s.rng.IntN(8))
+	fresh := fmt.Sprint("s", s.rng.IntN(4)) // all values together are under 16: the engine remembers so many
 	switch s.rng.IntN(8) {
 	case 0, 1: // rotated
 		p.previous, p.current = p.current, fresh
@@ -262,10 +262,8 @@ func (s *sequence) source(_ context.Context, p *party) {
 		p.previous = ""
 	case 4:
 		p.current = fresh
-	case 5: // staged
-		if v := fmt.Sprint("+k", s.rng.IntN(4)); !slices.Contains(p.staged, v) && v != p.current && v != p.previous && len(p.staged) < 2 {
-			p.staged = append(p.staged, v)
-		}
+	case 5:
+		p.stage(fmt.Sprint("+k", s.rng.IntN(4)))
 	case 6: // activated
 		if len(p.staged) > 0 {
 			p.previous, p.current, p.staged = p.current, p.staged[0], p.staged[1:]
@@ -277,6 +275,51 @@ func (s *sequence) source(_ context.Context, p *party) {
 		p.previous = ""
 	}
 	p.note("the source has %s, %s, %v", p.current, p.previous, p.staged)
+}
+
+func (p *party) stage(v string) {
+	if !slices.Contains(p.staged, v) && v != p.current && v != p.previous && len(p.staged) < 2 {
+		p.staged = append(p.staged, v)
+	}
+}
+
+// staging stages a key that the server soon takes, alone perhaps, calls, and
+// then makes another one current.
+func (s *sequence) staging(ctx context.Context, p *party) {
+	p.mu.Lock()
+	p.stage(fmt.Sprint("+k", s.rng.IntN(4)))
+	if len(p.staged) > 0 {
+		p.accepts = map[string]bool{p.staged[0]: true}
+	}
+	p.note("the source has %s, %s, %v, and the server takes %v", p.current, p.previous, p.staged, p.accepts)
+	p.mu.Unlock()
+	for range 3 {
+		s.call(ctx, p, false)
+		s.some(10 * time.Minute)
+	}
+	if s.chance(50) {
+		p.mu.Lock()
+		p.current = fmt.Sprint("s", s.rng.IntN(4))
+		if p.previous == p.current {
+			p.previous = ""
+		}
+		p.note("the source has %s, %s, %v", p.current, p.previous, p.staged)
+		p.mu.Unlock()
+		s.some(2 * time.Minute)
+		s.call(ctx, p, false)
+	}
+}
+
+// wild is a source with another value at every look-up, for a while.
+func (s *sequence) wild(ctx context.Context, p *party) {
+	for n := range 7 {
+		p.mu.Lock()
+		p.current = fmt.Sprint("w", n)
+		p.note("the source has %s, %s, %v", p.current, p.previous, p.staged)
+		p.mu.Unlock()
+		s.some(4 * time.Minute)
+		s.call(ctx, p, s.chance(10))
+	}
 }
 
 // sourceWays changes how it answers.

@@ -154,29 +154,32 @@ type callKey struct{}
 
 // A modelCall is one call of Do, and implements its Candidates.
 type modelCall struct {
-	party    *party
-	n        int
-	ctx      context.Context
-	single   bool
-	limit    int
-	began    time.Time
-	proven   map[string]bool // when it began
-	last     time.Time       // its last look-up or answer
-	current  string
-	others   []string
-	listed   bool
-	asked    bool
-	dead     error // a look-up's word that current may not be used, or can't be had
-	sends    []string
-	tried    []string // sends, and what could not be sent
-	pending  []pendingRefusal
-	ground   ground
-	turn     bool
-	unsent   bool
-	hopeless bool
-	ended    bool
-	worked   bool
-	cut      error
+	party     *party
+	n         int
+	ctx       context.Context
+	single    bool
+	limit     int
+	began     time.Time
+	proven    map[string]bool // when it began
+	last      time.Time       // its last look-up or answer
+	current   string
+	others    []string
+	listed    bool
+	asked     bool
+	dead      error // a look-up's word that current may not be used, or can't be had
+	sends     []string
+	tried     []string // sends, and what could not be sent
+	pending   []pendingRefusal
+	ground    ground
+	refusedAt time.Time
+	turn      bool
+	unsent    bool
+	staged    []string
+	unsigned  []string
+	hopeless  bool
+	ended     bool
+	worked    bool
+	cut       error
 
 	allRefused bool
 	returned   bool
@@ -287,8 +290,12 @@ func (c *modelCall) Others(ctx context.Context, _ func([]byte) bool) ([]rotation
 			out = append(out, modelCandidate(v, rotation.Staged))
 		}
 	}
+	c.staged = nil
 	for _, x := range out {
 		c.others = append(c.others, x.Value)
+		if x.Stage == rotation.Staged {
+			c.staged = append(c.staged, x.Value)
+		}
 	}
 	return out, nil
 }
@@ -299,6 +306,7 @@ func (c *modelCall) send(ctx context.Context, value string) error {
 	if p.unsignable[value] {
 		defer p.mu.Unlock()
 		c.unsent = true
+		c.unsigned = append(c.unsigned, value)
 		c.tried = append(c.tried, value)
 		return &rotation.NotSentError{Err: errCannotSign}
 	}
