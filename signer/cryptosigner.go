@@ -46,6 +46,9 @@ type CryptoSigner struct {
 	mu     sync.Mutex
 	closed bool
 	calls  sync.WaitGroup
+
+	closeOnce sync.Once
+	closeErr  error
 }
 
 // FromCryptoSigner returns a Signer that signs with s. The digest is computed
@@ -180,17 +183,18 @@ func (c *CryptoSigner) begin() error {
 }
 
 // Close refuses further signatures, waits for those under way and closes the
-// crypto.Signer if that is an [io.Closer].
+// crypto.Signer if that is an [io.Closer]. A second call returns what the first did.
 func (c *CryptoSigner) Close() error {
-	c.mu.Lock()
-	again := c.closed
-	c.closed = true
-	c.mu.Unlock()
-	c.calls.Wait()
-	if closer, ok := c.private().(io.Closer); ok && !again {
-		return closer.Close()
-	}
-	return nil
+	c.closeOnce.Do(func() {
+		c.mu.Lock()
+		c.closed = true
+		c.mu.Unlock()
+		c.calls.Wait()
+		if closer, ok := c.private().(io.Closer); ok {
+			c.closeErr = closer.Close()
+		}
+	})
+	return c.closeErr
 }
 
 // signLocally returns the JWS signature that s makes as key.

@@ -10,14 +10,11 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/internal/securefile"
 	"github.com/smartcred/smartcred/secretsource"
 )
-
-const secondLook = time.Second
 
 // FileOptions configure a [FileSigner]. The zero value and nil are the safe defaults.
 type FileOptions struct {
@@ -57,7 +54,10 @@ type FileSigner struct {
 	observer smartcred.Observer
 	owned    io.Closer // the passphrase source, where it was opened here
 
-	closed  atomic.Bool
+	closed    atomic.Bool
+	closeOnce sync.Once
+	closeErr  error
+
 	loaded  atomic.Pointer[loadedFiles]
 	loading chan struct{} // holds a token while the files are read
 
@@ -147,16 +147,17 @@ func (f *FileSigner) Sign(ctx context.Context, key Key, signingInput []byte) ([]
 	return sig, nil
 }
 
-// Close refuses further use and closes the passphrase source where [Open] opened it.
+// Close refuses further use and closes the passphrase source where [Open] opened
+// it. A second call returns what the first did.
 func (f *FileSigner) Close() error {
-	if f.closed.Swap(true) {
-		return nil
-	}
-	f.loaded.Store(nil)
-	if f.owned != nil {
-		return f.owned.Close()
-	}
-	return nil
+	f.closeOnce.Do(func() {
+		f.closed.Store(true)
+		f.loaded.Store(nil)
+		if f.owned != nil {
+			f.closeErr = f.owned.Close()
+		}
+	})
+	return f.closeErr
 }
 
 // find returns the key of a version, if its file is still the one that was read
@@ -203,18 +204,12 @@ func same(a, b fs.FileInfo) bool {
 // load reads the files; if twice, what is missing or malformed counts only after
 // a second look.
 func (f *FileSigner) load(ctx context.Context, twice bool) (*loadedFiles, error) {
-	loaded, err := f.look(ctx, !twice)
-	if !twice || !errors.As(err, new(missingError)) && !errors.As(err, new(malformedError)) {
-		return loaded, err
-	}
-	again := time.NewTimer(secondLook)
-	defer again.Stop()
-	select {
-	case <-again.C:
+	if !twice {
 		return f.look(ctx, true)
-	case <-ctx.Done():
-		return nil, ctx.Err()
 	}
+	return securefile.Twice(ctx, func(final bool) (*loadedFiles, error) { return f.look(ctx, final) }, func(err error) bool {
+		return errors.As(err, new(missingError)) || errors.As(err, new(malformedError))
+	})
 }
 
 // look reads the files, one caller at a time. When an answer is final, what was

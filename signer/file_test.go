@@ -204,7 +204,7 @@ func TestFileSignSeesReplacement(t *testing.T) {
 		if _, err := f.Keys(t.Context()); !errors.Is(err, smartcred.ErrNotFound) {
 			t.Errorf("error %v, want ErrNotFound", err)
 		}
-		if waited := time.Since(start); waited != secondLook {
+		if waited := time.Since(start); waited != time.Second {
 			t.Errorf("a missing file counted after %s", waited)
 		}
 		if err := sign(old); !errors.Is(err, smartcred.ErrNotFound) {
@@ -226,7 +226,7 @@ func TestFileSecondLook(t *testing.T) {
 				}
 				f := openKeyFile(t, path, nil)
 				go func() {
-					time.Sleep(secondLook / 2)
+					time.Sleep(time.Second / 2)
 					putKey(t, path, "p384.pem")
 				}()
 				if diff := cmp.Diff([]string{"p384"}, listed(t, f)); diff != "" {
@@ -251,7 +251,7 @@ func TestFileMissingForMany(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if waited := time.Since(start); waited != secondLook {
+		if waited := time.Since(start); waited != time.Second {
 			t.Errorf("waited %s", waited)
 		}
 	})

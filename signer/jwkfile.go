@@ -1,18 +1,17 @@
 package signer
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
+	"strings"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/strictjson"
 )
 
 // parseJWKFile returns the private keys of a JWK or JWK Set, RFC 7517. Members
@@ -24,15 +23,15 @@ func parseJWKFile(data []byte, asked Algorithm) ([]localKey, []leftOutKey, error
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, isJWK := object["kty"]; isJWK {
+	if object.has("kty") {
 		key, err := parseJWK(object, asked)
 		if err != nil {
 			return nil, nil, err
 		}
 		return []localKey{key}, nil, nil
 	}
-	var members []json.RawMessage
-	if raw, ok := object["keys"]; !ok || json.Unmarshal(raw, &members) != nil {
+	members, state := object.Array("keys")
+	if state != strictjson.Present {
 		return nil, nil, malformed(`neither a JWK (no "kty") nor a JWK Set (no array "keys")`)
 	}
 	if len(members) == 0 {
@@ -113,14 +112,12 @@ func parseJWK(object jsonObject, asked Algorithm) (localKey, error) {
 	if use != "" && use != "sig" {
 		return localKey{}, fmt.Errorf(`%w: its "use" is not "sig"`, errNotForSigning)
 	}
-	if raw, ok := object["key_ops"]; ok {
-		var ops []string
-		if json.Unmarshal(raw, &ops) != nil {
-			return localKey{}, malformed(`"key_ops" is not a list of strings`)
-		}
-		if !slices.Contains(ops, "sign") {
-			return localKey{}, fmt.Errorf(`%w: its "key_ops" lack "sign"`, errNotForSigning)
-		}
+	switch ops, state := object.Strings("key_ops"); {
+	case state == strictjson.Absent:
+	case state != strictjson.Present:
+		return localKey{}, malformed(`"key_ops" is not a list of strings`)
+	case !slices.Contains(ops, "sign"):
+		return localKey{}, fmt.Errorf(`%w: its "key_ops" lack "sign"`, errNotForSigning)
 	}
 	key, err := newLocalKey(private, asked)
 	if err != nil {
@@ -168,7 +165,7 @@ func ecFromJWK(object jsonObject) (crypto.Signer, error) {
 	if err != nil {
 		return nil, malformed("x and y are not on the curve")
 	}
-	if _, ok := object["d"]; !ok {
+	if !object.has("d") {
 		return nil, fmt.Errorf("%w: it is public only", errNotForSigning)
 	}
 	d, err := object.bytes("d")
@@ -185,52 +182,33 @@ func ecFromJWK(object jsonObject) (crypto.Signer, error) {
 	return private, nil
 }
 
-// A jsonObject is a JSON object as written: encoding/json would take members in
-// any case, and the last of several with one name.
-type jsonObject map[string]json.RawMessage
+// A jsonObject is a JSON object as written: members in exactly that case, none
+// twice.
+type jsonObject struct{ *strictjson.Obj }
 
 func readObject(data []byte) (jsonObject, error) {
-	notObject := malformed("not a JSON object") // encoding/json's errors quote the input
-	d := json.NewDecoder(bytes.NewReader(data))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, notObject
+	o, err := strictjson.Object(data)
+	switch {
+	case err != nil:
+		return jsonObject{}, malformed("%s", err)
+	case len(o.Duplicates) > 0:
+		return jsonObject{}, malformed("the JSON object has a member twice")
 	}
-	object := jsonObject{}
-	for d.More() {
-		t, err := d.Token()
-		name, ok := t.(string)
-		if err != nil || !ok {
-			return nil, notObject
-		}
-		var value json.RawMessage
-		if d.Decode(&value) != nil {
-			return nil, notObject
-		}
-		if _, twice := object[name]; twice {
-			return nil, malformed("the JSON object has a member twice")
-		}
-		object[name] = value
-	}
-	if _, err := d.Token(); err != nil {
-		return nil, notObject
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, malformed("there is more after the JSON object")
-	}
-	return object, nil
+	return jsonObject{o}, nil
+}
+
+func (o jsonObject) has(name string) bool {
+	_, ok := o.Raw(name)
+	return ok
 }
 
 // text returns a member that is a non-empty string; "" if it is not there.
 func (o jsonObject) text(name string) (string, error) {
-	raw, ok := o[name]
-	if !ok {
-		return "", nil
-	}
-	var s *string
-	if json.Unmarshal(raw, &s) != nil || s == nil || *s == "" {
+	s, state := o.String(name)
+	if state != strictjson.Absent && s == "" {
 		return "", malformed("%q is not a non-empty string", name)
 	}
-	return *s, nil
+	return s, nil
 }
 
 // bytes returns a member that has to be base64url without padding.
@@ -240,7 +218,7 @@ func (o jsonObject) bytes(name string) ([]byte, error) {
 		return nil, err
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) == 0 || bytes.ContainsAny([]byte(s), "\r\n") {
+	if err != nil || len(b) == 0 || strings.ContainsAny(s, "\r\n") {
 		return nil, malformed("%q is missing or not base64url without padding", name)
 	}
 	return b, nil

@@ -16,7 +16,7 @@ func rsaFromJWK(object jsonObject) (crypto.Signer, error) {
 	numbers := map[string]*big.Int{}
 	given := 0
 	for i, name := range []string{"n", "e", "d", "p", "q", "dp", "dq", "qi"} {
-		if _, ok := object[name]; !ok {
+		if !object.has(name) {
 			if i < 2 {
 				return nil, malformed("an RSA key without %q", name)
 			}
@@ -41,7 +41,7 @@ func rsaFromJWK(object jsonObject) (crypto.Signer, error) {
 	if !e.IsInt64() || e.Int64() < 3 || e.Int64() > 1<<31-1 || e.Bit(0) == 0 || n.Bit(0) == 0 {
 		return nil, malformed("n or e is not one that RSA can have (e: odd, 3 to 2^31-1)")
 	}
-	if _, ok := object["oth"]; ok {
+	if object.has("oth") {
 		return nil, unsupported("an RSA key of more than two primes")
 	}
 	if d == nil {

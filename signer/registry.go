@@ -5,15 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/url"
-	"path/filepath"
-	"runtime"
-	"slices"
-	"strings"
-	"sync"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/uri"
 	"github.com/smartcred/smartcred/secretsource"
 )
 
@@ -33,35 +28,26 @@ type OpenOptions struct {
 // query values into errors.
 type Opener func(ctx context.Context, uri *url.URL, opts *OpenOptions) (Signer, error)
 
-var registry = struct {
-	sync.RWMutex
-	openers map[string]Opener
-}{openers: map[string]Opener{"file": openFile}}
-
-// plugins are smartcred's schemes that a program has only if it imports them.
-var plugins = map[string]string{
-	"awskms":        "github.com/smartcred/smartcred/plugins/awskms",
-	"pkcs11":        "github.com/smartcred/smartcred/plugins/pkcs11",
-	"plugin":        "github.com/smartcred/smartcred/plugins/program",
-	"vault-transit": "github.com/smartcred/smartcred/plugins/vaulttransit",
+var registry = uri.Registry[Opener]{
+	Package: "signer", Noun: "a signer", Misuse: "a key itself",
+	Openers: map[string]Opener{"file": openFile},
+	Plugins: map[string]string{
+		"awskms":        "github.com/smartcred/smartcred/plugins/awskms",
+		"pkcs11":        "github.com/smartcred/smartcred/plugins/pkcs11",
+		"plugin":        "github.com/smartcred/smartcred/plugins/program",
+		"vault-transit": "github.com/smartcred/smartcred/plugins/vaulttransit",
+	},
+	Foreign: []string{"env", "vault-kv", "awssecretsmanager"}, Other: "a secret",
 }
 
 // Register makes [Open] use open for URIs with that scheme. Packages of backends
 // call it from init. It panics if the scheme is not one (RFC 3986 section 3.1,
 // lower case), if open is nil, and if the scheme is taken.
 func Register(scheme string, open Opener) {
-	if !isScheme(scheme) {
-		panic(fmt.Sprintf("signer: register %q: not a lower-case URI scheme", scheme))
-	}
 	if open == nil {
 		panic("signer: register " + scheme + ": nil Opener")
 	}
-	registry.Lock()
-	defer registry.Unlock()
-	if _, taken := registry.openers[scheme]; taken {
-		panic("signer: register " + scheme + ": registered already")
-	}
-	registry.openers[scheme] = open
+	registry.Register(scheme, open)
 }
 
 // Open makes a Signer from a URI: file:///path or file:path, see [FileSigner],
@@ -88,24 +74,9 @@ func open(ctx context.Context, uri string, opts *OpenOptions) (Signer, error) {
 	if opts == nil {
 		opts = &OpenOptions{}
 	}
-	scheme, _, found := strings.Cut(uri, ":")
-	scheme = strings.ToLower(scheme)
-	if !found || !isScheme(scheme) {
-		return nil, &smartcred.ConfigError{Problem: "not a signer's URI (a key itself does not belong here): it begins with " + schemes()}
-	}
-	registry.RLock()
-	opener := registry.openers[scheme]
-	registry.RUnlock()
-	if opener == nil {
-		// A scheme that nobody knows is not printed: it may be part of a key.
-		if path, ok := plugins[scheme]; ok {
-			return nil, &smartcred.ConfigError{Option: scheme, Problem: "this program was built without it: import " + path + "; it has " + schemes()}
-		}
-		return nil, &smartcred.ConfigError{Problem: "unknown scheme: a signer's URI begins with " + schemes()}
-	}
-	u, err := url.Parse(uri) // its errors quote the URI
+	opener, u, scheme, err := registry.Find(uri)
 	if err != nil {
-		return nil, &smartcred.ConfigError{Option: scheme, Problem: "not a valid URI: special characters are written percent-encoded"}
+		return nil, err
 	}
 	s, err := opener(ctx, u, opts)
 	if err != nil {
@@ -114,34 +85,17 @@ func open(ctx context.Context, uri string, opts *OpenOptions) (Signer, error) {
 	return s, nil
 }
 
-// schemes lists what is registered, then what could be, with the import it needs.
-func schemes() string {
-	registry.RLock()
-	known := slices.Sorted(maps.Keys(registry.openers))
-	registry.RUnlock()
-	for i, s := range known {
-		known[i] = s + ":"
-	}
-	for _, s := range slices.Sorted(maps.Keys(plugins)) {
-		if !slices.Contains(known, s+":") {
-			known = append(known, s+": (import "+plugins[s]+")")
-		}
-	}
-	return strings.Join(known, ", ")
-}
-
-func isScheme(s string) bool {
-	return s != "" && 'a' <= s[0] && s[0] <= 'z' && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789+-.") == ""
-}
-
 const passphraseOption = "passphrase-source"
 
-func openFile(ctx context.Context, uri *url.URL, opts *OpenOptions) (Signer, error) {
-	query, err := secretsource.CheckQuery(uri, passphraseOption)
+func openFile(ctx context.Context, u *url.URL, opts *OpenOptions) (Signer, error) {
+	query, err := secretsource.CheckQuery(u, passphraseOption)
 	if err != nil {
 		return nil, err
 	}
-	path, err := filePath(uri)
+	if u.Fragment != "" {
+		return nil, &smartcred.ConfigError{Problem: "a key file has no fields: # belongs to secrets' URIs, and in a path it is written %23"}
+	}
+	path, err := uri.FilePath(u)
 	if err != nil {
 		return nil, err
 	}
@@ -151,34 +105,18 @@ func openFile(ctx context.Context, uri *url.URL, opts *OpenOptions) (Signer, err
 			return nil, &smartcred.ConfigError{Option: passphraseOption, Problem: "can't be opened", Err: err}
 		}
 	}
+	owned, _ := o.Passphrase.(io.Closer)
 	f, err := File(path, &o)
 	if err != nil {
+		if owned != nil {
+			err = errors.Join(err, owned.Close())
+		}
 		return nil, err
 	}
-	f.owned, _ = o.Passphrase.(io.Closer)
+	f.owned = owned
 	_, err = f.load(ctx, false)
 	if errors.Is(err, smartcred.ErrInvalidConfig) || errors.Is(err, smartcred.ErrUnsupportedAlgorithm) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
-}
-
-// filePath returns the path that a file URI names (RFC 8089), which may be
-// relative: file:path.
-func filePath(uri *url.URL) (string, error) {
-	path := uri.Path
-	if uri.Opaque != "" {
-		var err error
-		if path, err = url.PathUnescape(uri.Opaque); err != nil {
-			path = ""
-		}
-	}
-	if path == "" || uri.User != nil || uri.Host != "" && uri.Host != "localhost" || uri.Fragment != "" {
-		return "", &smartcred.ConfigError{Problem: "not of the form file:///absolute/path or file:relative/path, percent-encoded"}
-	}
-	// file:///C:/dir has the path /C:/dir.
-	if runtime.GOOS == "windows" && len(path) > 2 && path[0] == '/' && path[2] == ':' {
-		path = path[1:]
-	}
-	return filepath.FromSlash(path), nil
 }

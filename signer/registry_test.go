@@ -60,6 +60,34 @@ func TestOpenFilePassphraseSource(t *testing.T) {
 	}
 }
 
+// A closable is a secret source that knows whether it was closed.
+type closable struct {
+	secretsource.Source
+	closed int
+}
+
+func (c *closable) Close() error { c.closed++; return nil }
+
+func TestOpenThatFailsClosesThePassphraseSource(t *testing.T) {
+	dir := t.TempDir()
+	putKey(t, filepath.Join(dir, "rsa1024.pem"), "rsa1024.pem")
+	source := &closable{Source: secretsource.Static([]byte("x"))}
+	secretsource.Register("test-passphrase", func(context.Context, *url.URL, *secretsource.OpenOptions) (secretsource.Source, error) {
+		return source, nil
+	})
+	for name, alg := range map[string]Algorithm{"the algorithm is unknown": "XS1", "the key is weak": ""} {
+		t.Run(name, func(t *testing.T) {
+			source.closed = 0
+			_, err := Open(t.Context(), "file:rsa1024.pem?passphrase-source=test-passphrase:x", &OpenOptions{
+				Algorithm: alg, OpenOptions: secretsource.OpenOptions{Dir: dir},
+			})
+			if err == nil || source.closed != 1 {
+				t.Errorf("closed %d times, %v", source.closed, err)
+			}
+		})
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	const secret = "hunter2"
 	dir := t.TempDir()
@@ -78,7 +106,10 @@ func TestOpenRefuses(t *testing.T) {
 		"bad query":           {"file:key.pem?" + secret + ";x", "malformed"},
 		"userinfo":            {"file://u:" + secret + "@/key.pem", "file:///absolute/path"},
 		"host":                {"file://" + secret + "/key.pem", "file:///absolute/path"},
-		"fragment":            {"file:key.pem#" + secret, "file:///absolute/path"},
+		"fragment":            {"file:key.pem#" + secret, "no fields"},
+		"empty fragment":      {"file:" + secret + "#", "ends in #"},
+		"a secret's scheme":   {"vault-kv://" + secret, "vault-kv: a secret's scheme: a signer's URI begins with"},
+		"a secret's, too":     {"env:" + secret, "env: a secret's scheme"},
 		"no path":             {"file:", "file:///absolute/path"},
 		"bad escape":          {"file:%zz" + secret, "percent-encoded"},
 		"a key that is weak":  {"file:rsa1024.pem", "2048"},
@@ -107,7 +138,7 @@ func TestRegister(t *testing.T) {
 		return s, err
 	}
 	Register("test-scheme", opener)
-	t.Cleanup(func() { delete(registry.openers, "test-scheme") })
+	t.Cleanup(func() { delete(registry.Openers, "test-scheme") })
 	s, err := Open(t.Context(), "test-scheme:v7", nil)
 	if err != nil {
 		t.Fatal(err)
