@@ -275,3 +275,8 @@ func (s *echoServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	slices.Sort(text)
 	respond(w, strings.Join(text, " "))
 }
+
+// tokenAnswer answers with tokens that are known.
+func tokenAnswer(w http.ResponseWriter, _ *http.Request) {
+	oauthError(w, http.StatusOK, map[string]any{"access_token": accessToken, "refresh_token": refreshToken, "token_type": "Bearer", "expires_in": 300, "scope": "system/*.rs"})
+}

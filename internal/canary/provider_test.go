@@ -47,7 +47,7 @@ func newCommonWatch(t *testing.T) *watch {
 		w.secret(name, value)
 	}
 	w.defaultLoggers(t)
-	t.Cleanup(func() { w.check(t) })
+	t.Cleanup(func() { w.check(t); w.noteTypes() })
 	return w
 }
 
@@ -112,8 +112,8 @@ func twoSecrets() secretsource.Source {
 // newProviders returns a fresh provider of each method, by name.
 func newProviders(t *testing.T, w *watch, key signer.Signer) map[string]provider.Provider {
 	t.Helper()
-	rotation := &provider.RotationOptions{Observer: w}
-	secrets := &provider.SecretOptions{Rotation: rotation, Cache: &secretsource.CacheOptions{Observer: w}}
+	rotation := &provider.RotationOptions{Observer: w.observer()}
+	secrets := &provider.SecretOptions{Rotation: rotation, Cache: &secretsource.CacheOptions{Observer: w.observer()}}
 	raw := *secrets
 	raw.Encoding = provider.EncodingRaw
 	out := map[string]provider.Provider{"none": provider.Public{}}
@@ -121,7 +121,7 @@ func newProviders(t *testing.T, w *watch, key signer.Signer) map[string]provider
 		"basic":     {Secret: twoSecrets(), SecretOptions: secrets},
 		"basic raw": {Secret: twoSecrets(), SecretOptions: &raw},
 		"post":      {Method: provider.MethodClientSecretPost, Secret: twoSecrets(), SecretOptions: secrets},
-		"jwt":       {Signer: key, JWTOptions: &provider.PrivateKeyJWTOptions{Rotation: rotation, KeySet: &signer.KeySetOptions{Observer: w}}},
+		"jwt":       {Signer: key, JWTOptions: &provider.PrivateKeyJWTOptions{Rotation: rotation, KeySet: &signer.KeySetOptions{Observer: w.observer()}}},
 	} {
 		p, err := provider.New(cfg)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const run = 12 // bytes in a row that betray a value
@@ -31,6 +32,9 @@ func (f *finder) add(name string, value []byte) {
 	}
 	for _, form := range forms(value) {
 		text := lower(form.text)
+		if text == "" {
+			continue
+		}
 		length := min(form.length, len(text))
 		if f.runs[length] == nil {
 			f.runs[length] = map[string]string{}
@@ -79,6 +83,9 @@ func forms(value []byte) []form {
 	quoted, _ := json.Marshal(s)
 	decimal := strings.Trim(fmt.Sprint(value), "[]")
 	number := new(big.Int).SetBytes(value)
+	if !utf8.Valid(value) { // JSON has the same character for all that it can't say
+		quoted = nil
+	}
 	out := []form{
 		{"raw", s, run},
 		{"reversed", string(reversed), run},

@@ -18,7 +18,7 @@ func newClient(t *testing.T, w *watch, s *echoServer, p provider.Provider, chang
 	t.Helper()
 	cfg := smartauth.Config{
 		BaseURL: s.base(), ClientID: "app", Scopes: []string{"launch/patient", "system/*.rs"}, Provider: p,
-		RedirectURL: "https://app.example.test/callback", AllowInsecureLoopback: true, Timeout: 5 * time.Second, Observer: w,
+		RedirectURL: "https://app.example.test/callback", AllowInsecureLoopback: true, Timeout: 5 * time.Second, Observer: w.observer(),
 	}
 	if change != nil {
 		change(&cfg)

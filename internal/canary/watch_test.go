@@ -75,13 +75,14 @@ func (w *watch) check(t *testing.T) {
 	}
 }
 
-// Observe implements [smartcred.Observer].
-func (w *watch) Observe(_ context.Context, e smartcred.Event) {
+// observer is an Observer that w keeps all events of. It is a function, so that
+// w is not printed as a part of what it looks at.
+func (w *watch) observer() smartcred.Observer { return smartcred.ObserverFunc(w.observe) }
+
+func (w *watch) observe(_ context.Context, e smartcred.Event) {
 	where := "event " + string(e.Kind)
-	w.text(where, fmt.Sprintf("%+v", e))
-	if e.Err != nil {
-		w.err(where, e.Err)
-	}
+	w.print(where, e)
+	w.err(where, e.Err)
 	w.logged(where, e)
 }
 
@@ -135,6 +136,27 @@ func (w *watch) value(where string, v any) {
 		w.logged(where, x)
 	}
 	w.err(where+" in an error", fmt.Errorf("x: %v", v))
+}
+
+// input is value for types by which callers hand values in. They hold them in the
+// open: what prints unexported fields can reach them there, and so does gob.
+func (w *watch) input(where string, v any) {
+	name := typeName(v)
+	where += ": " + name
+	w.mu.Lock()
+	w.types[name] = true
+	w.mu.Unlock()
+	pointer := reflect.New(reflect.TypeOf(v))
+	pointer.Elem().Set(reflect.ValueOf(v))
+	whole := struct{ Public any }{v} // no pointer: fmt calls no methods of what one points to under a wrong verb
+	for _, x := range []any{v, pointer.Interface(), []any{v}, whole} {
+		w.print(where, x)
+		w.logged(where, x)
+		for _, encode := range []func(any) ([]byte, error){json.Marshal, xml.Marshal} {
+			out, err := encode(x)
+			w.text(where+" encoded", fmt.Sprint(string(out), err))
+		}
+	}
 }
 
 // typeName is v's type without type arguments.
