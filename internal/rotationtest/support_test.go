@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/provider"
@@ -140,9 +141,15 @@ func secretProvider(t *testing.T, source secretsource.Source, opts provider.Rota
 // the JWK Set from where the provider serves it.
 func newKeyBed(t *testing.T, s signer.Signer, keys signer.KeySetOptions, opts provider.RotationOptions) (*bed, *provider.PrivateKeyJWT) {
 	t.Helper()
+	return newKeyBedAt(t, time.Now, s, keys, opts)
+}
+
+// newKeyBedAt is newKeyBed with a server that has a clock of its own.
+func newKeyBedAt(t *testing.T, clock func() time.Time, s signer.Signer, keys signer.KeySetOptions, opts provider.RotationOptions) (*bed, *provider.PrivateKeyJWT) {
+	t.Helper()
 	const jwksURL = "https://app.example.org/jwks.json"
 	var handler http.Handler
-	b := newBed(t, &smartauthtest.Options{HTTPClient: &http.Client{Transport: smartauthtest.HandlerTransport(
+	b := newBed(t, &smartauthtest.Options{Clock: clock, HTTPClient: &http.Client{Transport: smartauthtest.HandlerTransport(
 		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))}})
 	p := keyProvider(t, s, keys, opts, b.events)
 	handler = p.KeySet().Handler(t.Context())
