@@ -68,7 +68,12 @@ func (k *idKeys) load(ctx context.Context) error {
 	if last != nil && time.Now().Before(last.until) {
 		return nil
 	}
-	_, err := k.flight.Do(ctx, k.client.cfg.Timeout, k.fetch)
+	_, err := k.flight.Do(ctx, k.client.cfg.Timeout, func(ctx context.Context) (*idKeySet, error) {
+		if landed := k.last.Load(); landed != last {
+			return landed, nil // of a flight that ended meanwhile
+		}
+		return k.fetch(ctx)
+	})
 	if err != nil && last != nil && ctx.Err() == nil {
 		k.last.CompareAndSwap(last, &idKeySet{keys: last.keys, until: time.Now().Add(retryDiscovery)})
 		return nil

@@ -67,6 +67,9 @@ func (c *Client) confirmIssuer(ctx context.Context, doc *Configuration) error {
 			return last.err
 		}
 		proof, err := p.flight.Do(ctx, c.cfg.Timeout, func(ctx context.Context) (*issuerProof, error) {
+			if landed := p.last.Load(); landed != last && landed.doc == doc {
+				return landed, nil // of a flight that ended meanwhile
+			}
 			return c.proveIssuer(ctx, doc, last)
 		})
 		if err != nil {
@@ -108,7 +111,7 @@ func (c *Client) askIssuer(ctx context.Context, doc *Configuration) error {
 		return fmt.Errorf("%w: %w", ErrIssuerMismatch, err)
 	}
 	if strings.Contains(doc.Issuer, "?") {
-		return fmt.Errorf("the issuer that discovery names has a query: %w", ErrIssuerMismatch)
+		return fmt.Errorf("the issuer that discovery names has a query%s: %w", stateIssuer, ErrIssuerMismatch)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(doc.Issuer, "/")+"/.well-known/openid-configuration", nil)
 	if err != nil {
@@ -118,7 +121,7 @@ func (c *Client) askIssuer(ctx context.Context, doc *Configuration) error {
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return c.serverError(op, nil, networkError(contextError(ctx, err)))
+		return c.serverError(op, nil, fmt.Errorf("the issuer that discovery names can't be asked%s: %w", stateIssuer, networkError(contextError(ctx, err))))
 	}
 	defer resp.Body.Close()
 	unconfirmed := func(problem string) error {
@@ -132,11 +135,10 @@ func (c *Client) askIssuer(ctx context.Context, doc *Configuration) error {
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		e := c.serverError(op, nil, networkError(contextError(ctx, err)))
 		if errors.Is(err, errBodyTooLarge) {
 			return unconfirmed("the issuer that discovery names answers with too much")
 		}
-		return e
+		return c.serverError(op, nil, networkError(contextError(ctx, err)))
 	}
 	own, err := strictjson.Object(body)
 	if err != nil || len(own.Duplicates) > 0 {
