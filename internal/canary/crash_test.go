@@ -81,7 +81,8 @@ var crashes = map[string]func(t *testing.T){
 		held := heldToken(t)
 		source := client.SessionSource(held, &smartauth.SessionOptions{Store: func(context.Context, *smartauth.Token) error { panic("own text") }})
 		source.Drop(held)
-		_, _ = source.Token(t.Context())
+		_, err = source.Token(t.Context())
+		t.Log(err)
 	},
 	"nil error": func(t *testing.T) {
 		secret := secretsource.New([]byte(clientSecret), "v")
@@ -119,11 +120,11 @@ func TestCrash(t *testing.T) {
 func testCrash(t *testing.T) {
 	w := newCommonWatch(t)
 	for name := range crashes {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCrash$")
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCrash$", "-test.v")
 		cmd.Env = append(os.Environ(), crashEnv+"="+name, "GOTRACEBACK=system")
 		out, err := cmd.CombinedOutput()
 		if err == nil {
-			t.Errorf("%s: did not end by a panic", name)
+			t.Errorf("%s: did not end by a panic:\n%s", name, out)
 		}
 		w.text("panic of "+name, string(out))
 	}

@@ -134,8 +134,11 @@ func driveFlow(t *testing.T, w *watch, name string, server *smartauthtest.Server
 	w.err("store fails", err)
 	w.value("token source", source)
 	w.value("as oauth2's", source.OAuth2(ctx))
-	w.print("HTTP client", client.HTTPClient())
-	w.print("transport", client.Transport(source))
+	// Wrong verbs would print net/http's own transport, which is at work.
+	for _, verb := range []string{"%v", "%+v", "%#v"} {
+		w.text("HTTP client", fmt.Sprintf(verb, client.HTTPClient()))
+		w.text("transport", fmt.Sprintf(verb, client.Transport(source)))
+	}
 	_, err = client.Refresh(ctx, token, nil)
 	w.err("used refresh token", err)
 	fresh, err := client.Token(ctx)
