@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ type keyCandidates struct {
 	*PrivateKeyJWT
 	algorithms []string
 	list       []signer.Candidate
+	outage     error // why the list could not be looked up again
 }
 
 func (c *keyCandidates) Current(ctx context.Context) (rotation.Candidate[signer.Candidate], error) {
@@ -27,15 +29,28 @@ func (c *keyCandidates) Current(ctx context.Context) (rotation.Candidate[signer.
 	return asKeyCandidate(list[0], rotation.Current), nil
 }
 
+// Newer returns the current key after another look. Where the backend can't be
+// asked, one that another caller found meanwhile will do; than itself is an error
+// that says so.
 func (c *keyCandidates) Newer(ctx context.Context, than rotation.Candidate[signer.Candidate]) (rotation.Candidate[signer.Candidate], error) {
+	c.outage = nil
 	if _, _, err := c.keys.Newer(ctx, than.Value.Key); err != nil {
-		return rotation.Candidate[signer.Candidate]{}, &CredentialError{Op: "look for a newer key", Err: err}
+		err = &CredentialError{Op: "look for a newer key", Err: err}
+		if !errors.Is(err, smartcred.ErrUnavailable) {
+			return rotation.Candidate[signer.Candidate]{}, err
+		}
+		c.outage = err
 	}
-	return c.Current(ctx)
+	current, err := c.Current(ctx)
+	if err == nil && bytes.Equal(current.Identity, than.Identity) {
+		err = c.outage
+	}
+	return current, err
 }
 
 // Others returns the keys before the current one, then the staged ones: those
-// are for the emergency that a server refuses every other.
+// are for the emergency that a server refuses every other. The error says that
+// they are those of an old list.
 func (c *keyCandidates) Others(_ context.Context, inForce func([]byte) bool) ([]rotation.Candidate[signer.Candidate], error) {
 	var others []rotation.Candidate[signer.Candidate]
 	for _, key := range c.list[1:] {
@@ -60,7 +75,7 @@ func (c *keyCandidates) Others(_ context.Context, inForce func([]byte) bool) ([]
 		}
 		others = append(others, candidate)
 	}
-	return others, nil
+	return others, c.outage
 }
 
 func asKeyCandidate(key signer.Candidate, stage rotation.Stage) rotation.Candidate[signer.Candidate] {

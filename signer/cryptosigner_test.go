@@ -19,6 +19,7 @@ type foreignSigner struct {
 	delay  time.Duration
 	answer func([]byte) []byte
 	err    error
+	closes error // of Close
 	closed atomic.Int32
 	calls  atomic.Int32
 	most   atomic.Int32
@@ -40,7 +41,7 @@ func (f *foreignSigner) Sign(rand io.Reader, digest []byte, opts crypto.SignerOp
 	return sig, err
 }
 
-func (f *foreignSigner) Close() error { f.closed.Add(1); return nil }
+func (f *foreignSigner) Close() error { f.closed.Add(1); return f.closes }
 
 func TestCryptoSigner(t *testing.T) {
 	for name, alg := range map[string]Algorithm{"rsa2048": PS384, "rsa3072": "", "p384": "", "p256": ES256} {
@@ -167,6 +168,22 @@ func TestCryptoSignerHonoursContext(t *testing.T) {
 			t.Errorf("second Close: %v, closed %d times", err, foreign.closed.Load())
 		}
 	})
+}
+
+func TestCryptoSignerCloseAgain(t *testing.T) {
+	foreign := &foreignSigner{Signer: testKey(t, "p384"), closes: errors.New("token removed")}
+	s, err := FromCryptoSigner(foreign, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.Close(); !errors.Is(err, foreign.closes) {
+			t.Errorf("Close: %v, want the crypto.Signer's error", err)
+		}
+	}
+	if n := foreign.closed.Load(); n != 1 {
+		t.Errorf("closed %d times", n)
+	}
 }
 
 func TestFromCryptoSignerRefuses(t *testing.T) {

@@ -3,10 +3,13 @@ package signer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/smartcred/smartcred"
 )
 
 // Handler returns the handler that serves the JWK Set (RFC 7517 section 5):
@@ -43,8 +46,13 @@ func (k *KeySet) keepFresh(ctx context.Context) {
 		v := k.view.Load()
 		if v == nil || !time.Now().Before(v.due) {
 			var err error
-			if v, err = k.flight.Do(ctx, k.opts.Timeout, k.fetch); err != nil {
-				return // closed
+			v, err = k.flight.Do(ctx, k.opts.Timeout, k.fetch)
+			switch {
+			case ctx.Err() != nil || errors.Is(err, smartcred.ErrClosed):
+				return
+			case err != nil: // the signer ended its goroutine
+				timer.Reset(k.opts.Refresh)
+				continue
 			}
 		}
 		timer.Reset(time.Until(v.due))

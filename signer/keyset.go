@@ -20,14 +20,11 @@ const (
 	defaultMaxAge     = 15 * time.Minute
 	defaultPublishFor = 24 * time.Hour
 
-	maxStale      = 24 * time.Hour  // how long a list serves while its backend can't be asked
-	rereadPause   = 2 * time.Second // between two looks past the cache
-	firstBackoff  = time.Second     // after a failed look, doubling
-	maxBackoff    = time.Minute     // up to here
-	maxRetryAfter = time.Hour       // however long a backend asks to be left alone
-	retireAfter   = 24 * time.Hour  // from a successor's start to a key's leaving the set
-	maxPublished  = 4               // keys of one algorithm in the set
-	badKeyPause   = time.Hour       // how long a key whose signature did not verify is passed over
+	maxStale     = 24 * time.Hour  // how long a list serves while its backend can't be asked
+	rereadPause  = 2 * time.Second // between two looks past the cache
+	retireAfter  = 24 * time.Hour  // from a successor's start to a key's leaving the set
+	maxPublished = 4               // keys of one algorithm in the set
+	badKeyPause  = time.Hour       // how long a key whose signature did not verify is passed over
 )
 
 // KeySetOptions configure a [KeySet]. The zero value and nil are the safe defaults.
@@ -82,8 +79,8 @@ type KeySetOptions struct {
 // callers; it is detached from the caller that started it, and each waits on its
 // own context. While the backend is unavailable the last list serves on, for 24
 // hours at most; any other error is an answer and ends its use. After a failure
-// the backend is left alone for the time it asks for (an hour at most), else 1
-// second doubling to 60.
+// the backend is left alone for the time it asks for (1 second to 5 minutes),
+// else 1 second doubling to 60.
 //
 // The first signature of each key is verified under its public half before it is
 // returned.
@@ -93,6 +90,7 @@ type KeySet struct {
 
 	view   atomic.Pointer[view]
 	flight flight.Flight[*view]
+	calls  flight.Gate // of the signer's Sign
 	closed atomic.Bool
 
 	serve     sync.WaitGroup
@@ -201,7 +199,7 @@ func (k *KeySet) Published(ctx context.Context) ([]Key, error) {
 func (k *KeySet) Keys(ctx context.Context) ([]Key, error) { return k.Published(ctx) }
 
 // Sign implements [Signer]. Any key will do that the backend lists and that is
-// neither left out nor revoked; another is [smartcred.ErrNotFound]. A first
+// neither left out nor revoked nor retired; another is [smartcred.ErrNotFound]. A first
 // signature that does not verify is [ErrBadSignature]. After
 // [smartcred.ErrNotFound], [smartcred.ErrDenied] or [ErrBadSignature],
 // [KeySet.Signing] returns another key, if there is one.
@@ -214,7 +212,7 @@ func (k *KeySet) Sign(ctx context.Context, key Key, signingInput []byte) ([]byte
 	if e == nil {
 		return nil, fmt.Errorf("signer: sign with key %q: %w among the keys in use", key.ID, smartcred.ErrNotFound)
 	}
-	sig, err := k.signer.Sign(ctx, e.listed, signingInput)
+	sig, err := k.askSigner(ctx, e.listed, signingInput)
 	if err != nil {
 		if errors.Is(err, smartcred.ErrNotFound) || errors.Is(err, smartcred.ErrDenied) {
 			k.passOver(ctx, e, k.opts.Refresh, err)
@@ -233,16 +231,32 @@ func (k *KeySet) Sign(ctx context.Context, key Key, signingInput []byte) ([]byte
 	return sig, nil
 }
 
+// askSigner keeps Close from closing the signer under the call.
+func (k *KeySet) askSigner(ctx context.Context, key Key, signingInput []byte) ([]byte, error) {
+	if !k.calls.Enter() {
+		return nil, smartcred.ErrClosed
+	}
+	defer k.calls.Leave()
+	return k.signer.Sign(ctx, key, signingInput)
+}
+
 // Newer asks the backend past the cache, at most once in 2 seconds and not while
 // it asked to be left alone, and returns the key that signs now for than's
 // algorithm (or, where none does, any), and whether it is another one.
+//
+// Where the backend can't be asked and the last list serves on, the key of that
+// list comes together with an error that is [smartcred.ErrUnavailable]: whether
+// there is a newer one could not be looked up.
 func (k *KeySet) Newer(ctx context.Context, than Key) (Key, bool, error) {
 	v, err := k.reread(ctx)
 	if err != nil {
 		return Key{}, false, fmt.Errorf("signer: look for a newer key: %w", err)
 	}
 	key := k.choose(ctx, v, []string{string(than.Algorithm)}).key
-	return key, !samePublic(key.Public, than.Public), nil
+	if v.outage != nil {
+		err = fmt.Errorf("signer: look for a newer key: %w", v.outage)
+	}
+	return key, !samePublic(key.Public, than.Public), err
 }
 
 // SetRevoked replaces the list of revoked versions and kids. It holds from the
@@ -259,18 +273,20 @@ func (k *KeySet) SetRevoked(ctx context.Context, revoked []string) {
 }
 
 // Close ends the reading of the list and the goroutine that [KeySet.Handler]
-// started, and closes the signer if it can be closed. Afterwards the methods
-// return [smartcred.ErrClosed].
+// started, and closes the signer if it can be closed: after the calls under way
+// in it have ended, or after 5 seconds. Afterwards the methods return
+// [smartcred.ErrClosed]. A second call returns what the first did.
 func (k *KeySet) Close() error {
 	k.closeOnce.Do(func() {
 		k.closed.Store(true)
-		k.flight.Close()
+		reading, signing := k.flight.Shut(), k.calls.Shut()
 		k.mu.Lock()
 		if k.stopServe != nil {
 			k.stopServe()
 		}
 		k.mu.Unlock()
 		k.serve.Wait()
+		flight.Land(reading, signing)
 		if c, ok := k.signer.(io.Closer); ok {
 			k.closeErr = c.Close()
 		}

@@ -238,6 +238,29 @@ func fresh(t testing.TB, version string) Key {
 	return key
 }
 
+// A key that left the JWK Set never signs: a server that fetches the set would not
+// know it, and the staged key that it does know is there.
+func TestKeySetRetiredKeyNeverSigns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		retired := backendKey(t, "p384", time.Time{})
+		s := newSetup(t, KeySetOptions{}, backendKey(t, "p384_d0", Unscheduled), backendKey(t, "p384_y0", now.Add(-time.Hour)),
+			backendKey(t, "p384_x0", now.Add(-48*time.Hour)), retired)
+		s.publishes("p384_d0", "p384_y0", "p384_x0")
+		denied := fmt.Errorf("disabled: %w", smartcred.ErrDenied)
+		for _, version := range []string{"p384_y0", "p384_x0", "p384_d0"} {
+			s.b.fail[version] = denied
+			if _, err := s.Sign(t.Context(), s.signs(version), nil); !errors.Is(err, smartcred.ErrDenied) {
+				t.Errorf("%s: %v", version, err)
+			}
+		}
+		s.signs("p384_y0")
+		if _, err := s.Sign(t.Context(), retired, nil); !errors.Is(err, smartcred.ErrNotFound) {
+			t.Errorf("a retired key signs: %v", err)
+		}
+	})
+}
+
 func TestKeySetRevocation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, second := backendKey(t, "p384", time.Time{}), backendKey(t, "p384_x0", time.Time{})
@@ -391,6 +414,26 @@ func TestKeySetBackoff(t *testing.T) {
 	})
 }
 
+// Neither a backend that asks for next to no time nor one that asks for a day has
+// its way.
+func TestKeySetRetryAfterBounds(t *testing.T) {
+	for asked, want := range map[time.Duration]time.Duration{1: time.Second, 24 * time.Hour: 5 * time.Minute} {
+		t.Run(asked.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSetup(t, KeySetOptions{})
+				s.b.set(&smartcred.UnavailableError{RetryAfter: asked})
+				s.Handler(t.Context())
+				time.Sleep(10*want - 1)
+				synctest.Wait()
+				s.lists(10)
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 func TestKeySetDenied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, KeySetOptions{}, backendKey(t, "p384", time.Time{}))
@@ -449,6 +492,36 @@ func TestKeySetNewer(t *testing.T) {
 		newer(true)
 		s.lists(2)
 		s.signs("p384_x0")
+	})
+}
+
+// An outage is not "there is nothing newer": the key comes with the error.
+func TestKeySetNewerInAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t, KeySetOptions{}, backendKey(t, "p384", time.Time{}))
+		old := s.signs("p384")
+		newer := func(than Key, want bool) {
+			t.Helper()
+			key, got, err := s.Newer(t.Context(), than)
+			if got != want || key.Version != "p384" || !errors.Is(err, smartcred.ErrUnavailable) {
+				t.Errorf("Newer = %q, %t, %v; want p384, %t, ErrUnavailable", key.Version, got, err, want)
+			}
+		}
+		s.b.set(&smartcred.UnavailableError{RetryAfter: 10 * time.Second})
+		time.Sleep(2 * time.Second)
+		newer(old, false)
+		newer(old, false) // left alone
+		s.lists(2)
+		newer(backendKey(t, "p384_x0", time.Time{}), true)
+		s.signs("p384")
+
+		s.b.set(nil, backendKey(t, "p384", time.Time{}))
+		time.Sleep(10 * time.Second)
+		s.signs("p384")
+		synctest.Wait()
+		if _, got, err := s.Newer(t.Context(), old); got || err != nil {
+			t.Errorf("after the outage: %t, %v", got, err)
+		}
 	})
 }
 
@@ -609,6 +682,88 @@ func TestKeySetClose(t *testing.T) {
 		}
 		s.Handler(t.Context()) // starts nothing
 	})
+}
+
+// An occupied is a Signer whose calls go on for a while whatever their context
+// says, and which notices being closed under one.
+type occupied struct {
+	Signer
+	keys, sign time.Duration
+	inside     atomic.Int32
+	under      atomic.Bool
+}
+
+func (o *occupied) Keys(ctx context.Context) ([]Key, error) {
+	defer o.call(o.keys)()
+	return o.Signer.Keys(context.WithoutCancel(ctx))
+}
+
+func (o *occupied) Sign(ctx context.Context, key Key, input []byte) ([]byte, error) {
+	defer o.call(o.sign)()
+	return o.Signer.Sign(context.WithoutCancel(ctx), key, input)
+}
+
+func (o *occupied) call(takes time.Duration) (done func()) {
+	o.inside.Add(1)
+	time.Sleep(takes)
+	return func() { o.inside.Add(-1) }
+}
+
+func (o *occupied) Close() error {
+	o.under.Store(o.inside.Load() > 0)
+	return errors.New("closed")
+}
+
+func TestKeySetCloseWaitsForCallsInTheSigner(t *testing.T) {
+	for name, tt := range map[string]struct {
+		keys, sign, want time.Duration
+		under            bool
+	}{
+		"idle":          {0, 0, 0, false},
+		"reads":         {3 * time.Second, 0, 3 * time.Second, false},
+		"signs":         {0, 6 * time.Second, 4 * time.Second, false}, // it began 2 s ago
+		"both":          {3 * time.Second, 6 * time.Second, 4 * time.Second, false},
+		"reads, hangs":  {time.Hour, 0, 5 * time.Second, true},
+		"signs, hangs":  {0, time.Hour, 5 * time.Second, true},
+		"both are hung": {time.Hour, time.Hour, 5 * time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				inner, key := testSigner(t, "p384", nil)
+				o := &occupied{Signer: inner}
+				k, err := NewKeySet(o, &KeySetOptions{Observer: smartcred.Discard})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := k.Signing(t.Context(), nil); err != nil {
+					t.Fatal(err)
+				}
+				o.keys, o.sign = tt.keys, tt.sign
+				go func() {
+					if _, err := k.Sign(t.Context(), key, nil); err != nil && !tt.under {
+						t.Errorf("the signature under way: %v", err)
+					}
+				}()
+				synctest.Wait()
+				time.Sleep(2 * time.Second)
+				go func() { _, _, _ = k.Newer(t.Context(), key) }()
+				synctest.Wait()
+				start := time.Now()
+				for range 2 {
+					if err := k.Close(); err == nil || err.Error() != "closed" {
+						t.Errorf("Close: %v, want the signer's error", err)
+					}
+				}
+				if got := time.Since(start); got != tt.want || o.under.Load() != tt.under {
+					t.Errorf("Close took %s, want %s; under a call: %t", got, tt.want, o.under.Load())
+				}
+				if _, err := k.Sign(t.Context(), key, nil); !errors.Is(err, smartcred.ErrClosed) {
+					t.Errorf("Sign: %v", err)
+				}
+				time.Sleep(time.Hour)
+			})
+		})
+	}
 }
 
 // The owner of a key file rotates it as the package's documentation says; an

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/backoff"
 )
 
 // current returns the view to act on now: the last one, read again if it is due.
@@ -19,7 +20,7 @@ func (k *KeySet) current(ctx context.Context) (*view, error) {
 		call := k.flight.Start(ctx, k.opts.Timeout, k.fetch)
 		// In an outage nobody waits for the backend: the stale list serves, and
 		// the view that the flight brings takes over when it comes.
-		if v == nil || !v.stale {
+		if v == nil || v.outage == nil {
 			var err error
 			if v, err = call.Wait(ctx); err != nil {
 				return nil, err
@@ -91,13 +92,8 @@ func (k *KeySet) learn(list []Key, err error, now time.Time) []smartcred.Event {
 		k.due = now.Add(k.opts.Refresh)
 		return k.plan(now)
 	}
-	var unavailable *smartcred.UnavailableError
-	pause := min(firstBackoff<<min(k.failures, 10), maxBackoff)
-	if errors.As(err, &unavailable) && unavailable.RetryAfter > 0 {
-		pause = min(unavailable.RetryAfter, maxRetryAfter)
-	}
 	k.failures++
-	k.due = now.Add(pause)
+	k.due = now.Add(backoff.Pause(err, k.failures))
 	if errors.Is(err, smartcred.ErrUnavailable) {
 		if k.outage == nil && k.list != nil && now.Before(k.listed.Add(maxStale)) {
 			events = append(events, k.event(smartcred.EventStaleInUse, Key{}, fmt.Sprintf(

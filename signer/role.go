@@ -16,7 +16,7 @@ const (
 	RoleCurrent              // signs
 	RolePrevious             // published, used where a server refuses the current one
 	RoleOlder                // as previous, and about to leave the set
-	RoleRetired              // out of the set
+	RoleRetired              // out of the set, and never used
 )
 
 // String returns "next", "current", "previous", "older" or "retired".
@@ -65,7 +65,7 @@ func (k *KeySet) Candidates(ctx context.Context, algorithms []string) ([]Candida
 	}
 	order := []*entry{first}
 	for _, e := range v.ladder {
-		if e != first && e.role != RoleRetired {
+		if e != first {
 			order = append(order, e)
 		}
 	}
@@ -95,12 +95,10 @@ func (k *KeySet) Candidates(ctx context.Context, algorithms []string) ([]Candida
 // Stale returns why the backend can't be asked, while its last list serves on;
 // nil if it can.
 func (k *KeySet) Stale() error {
-	if v := k.view.Load(); v == nil || !v.stale {
-		return nil
+	if v := k.view.Load(); v != nil {
+		return v.outage
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.outage
+	return nil
 }
 
 // firstCurrent returns the current key of the algorithm that the server

@@ -24,13 +24,13 @@ type entry struct {
 
 // A view is what the list means at a time. It does not change once it is stored.
 type view struct {
-	entries   []*entry // all that may sign, newest first
-	ladder    []*entry // in the order in which they are chosen
+	entries   []*entry // all that are not left out, newest first
+	ladder    []*entry // without the retired ones, in the order in which they are chosen
 	published []Key
 	body      []byte // the JWK Set; nil if there is none
 	etag      string
 	err       error     // why there is nothing to use
-	stale     bool      // the backend can't be asked; the list is an old one
+	outage    error     // why the backend can't be asked, while an old list serves on
 	due       time.Time // when the backend is to be asked again
 	until     time.Time // when this view stops being true of its list
 }
@@ -61,7 +61,7 @@ func (v *view) choose(algorithms []string, now time.Time) *entry {
 
 func (v *view) find(key Key) *entry {
 	for _, e := range v.entries {
-		if e.key.Version == key.Version && samePublic(e.key.Public, key.Public) {
+		if e.role != RoleRetired && e.key.Version == key.Version && samePublic(e.key.Public, key.Public) {
 			return e
 		}
 	}
@@ -80,7 +80,7 @@ func (k *KeySet) plan(now time.Time) []smartcred.Event {
 			v.err = fmt.Errorf("signer: list keys: %w", k.outage)
 			return nil
 		}
-		v.stale, v.until = true, expires
+		v.outage, v.until = k.outage, expires
 	}
 	if k.list == nil {
 		v.err = fmt.Errorf("signer: list keys: %w", k.answer)
@@ -169,11 +169,13 @@ func limit(keys []*entry) {
 }
 
 // ladder orders entries for signing: current ones, other ready ones, and in an
-// emergency staged ones, the oldest first.
+// emergency staged ones, the oldest first. Those that are retired do not sign:
+// no server finds them in the JWK Set.
 func ladder(entries []*entry, now time.Time) []*entry {
 	var current, ready, staged []*entry
 	for _, e := range entries {
 		switch {
+		case e.role == RoleRetired:
 		case e.role == RoleCurrent:
 			current = append(current, e)
 		case e.role != RoleNext && !e.key.NotBefore.After(now):

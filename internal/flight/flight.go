@@ -49,15 +49,25 @@ func (f *Flight[T]) Do(ctx context.Context, timeout time.Duration, fn func(conte
 	return f.Start(ctx, timeout, fn).Wait(ctx)
 }
 
-// Close refuses further calls, cancels the one in the air and waits until it
-// has ended, for [CloseWait] at most. Its callers get [smartcred.ErrClosed].
-func (f *Flight[T]) Close() {
+// Shut refuses further calls and cancels the one in the air, whose callers get
+// [smartcred.ErrClosed]. What it returns is closed when that call has ended.
+func (f *Flight[T]) Shut() <-chan struct{} {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.closed = true
-	call := f.call
-	f.mu.Unlock()
-	if call != nil {
-		call.Cancel()
-		Land(call.Done())
+	if f.call == nil {
+		return landed
 	}
+	f.call.Cancel()
+	return f.call.Done()
 }
+
+// Close is Shut, and waits for the call in the air, see [Land].
+func (f *Flight[T]) Close() { Land(f.Shut()) }
+
+// landed is closed.
+var landed = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()

@@ -164,9 +164,9 @@ func TestGate(t *testing.T) {
 			}()
 		}
 		start := time.Now()
-		g.Close()
+		Land(g.Shut())
 		if got := time.Since(start); got != 3*time.Second {
-			t.Errorf("Close took %s, want 3s", got)
+			t.Errorf("the last left after %s, want 3s", got)
 		}
 		if g.Enter() {
 			t.Error("a closed gate lets in")
@@ -175,7 +175,7 @@ func TestGate(t *testing.T) {
 		var stuck Gate
 		stuck.Enter()
 		start = time.Now()
-		stuck.Close()
+		Land(stuck.Shut())
 		if got := time.Since(start); got != CloseWait {
 			t.Errorf("Close took %s, want %s", got, CloseWait)
 		}

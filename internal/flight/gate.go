@@ -8,7 +8,7 @@ type Gate struct {
 	mu     sync.Mutex
 	inside int
 	closed bool
-	empty  chan struct{} // made by Close, closed when inside is 0
+	empty  chan struct{} // made by Shut, closed when inside is 0
 }
 
 // Enter reports whether the gate is open, and counts the caller in if it is: it
@@ -32,14 +32,14 @@ func (g *Gate) Leave() {
 	}
 }
 
-// Close shuts the gate and waits until nobody is inside, for [CloseWait] at
-// most. It is called once.
-func (g *Gate) Close() {
+// Shut lets nobody in any more. What it returns is closed when the last one has
+// left. It is called once; wait with [Land].
+func (g *Gate) Shut() <-chan struct{} {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.closed, g.empty = true, make(chan struct{})
 	if g.inside == 0 {
 		close(g.empty)
 	}
-	g.mu.Unlock()
-	Land(g.empty)
+	return g.empty
 }
