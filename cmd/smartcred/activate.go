@@ -31,7 +31,10 @@ the previous one is tried, for as long as it is there.`,
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "do not wait until the key has been published for publish_for")
 	a.withConfiguration(cmd, needActivate, func(ctx context.Context, o *session) error {
-		path, _ := o.filePath("signer", o.settings.signer)
+		path, err := o.keyPath()
+		if err != nil {
+			return err
+		}
 		unlock, err := lockFolder(ctx, filepath.Dir(path))
 		if err != nil {
 			return activateError(path, "the folder can't be locked", err)

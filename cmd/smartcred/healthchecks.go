@@ -26,11 +26,12 @@ func (h *health) checkSecrets(ctx context.Context, o *session, horizon time.Time
 		return
 	}
 	for _, stage := range []secretsource.Stage{secretsource.Current, secretsource.Previous} {
-		secret, err := o.secrets.Lookup(ctx, stage)
-		switch {
-		case stage == secretsource.Previous && o.previous == previousNever:
+		if stage == secretsource.Previous && o.previous == previousNever {
 			h.add("secret", verdictOK, "previous: never used, as previous: never says")
 			continue
+		}
+		secret, err := o.secrets.Lookup(ctx, stage)
+		switch {
 		case stage == secretsource.Previous && errors.Is(err, smartcred.ErrNotFound):
 			h.add("secret", verdictOK, "previous: there is none")
 			continue

@@ -41,6 +41,15 @@ func (s *settings) filePath(option, uri string) (string, bool) {
 	return securefile.Resolve(s.dirs[option], filepath.FromSlash(path)), path != ""
 }
 
+// keyPath returns the path of the signer's current key.
+func (s *settings) keyPath() (string, error) {
+	path, ok := s.filePath("signer", s.signer)
+	if !ok {
+		return "", &smartcred.ConfigError{Option: "signer", Problem: "does not keep its keys in files: they are made, moved and disabled there; revoked takes one out of use here"}
+	}
+	return path, nil
+}
+
 // query is what a URI says after its question mark.
 func query(uri string) url.Values {
 	u, err := url.Parse(uri)

@@ -30,6 +30,10 @@ and do not sign with it until smartcred rotation activate.`,
 	}
 	cmd.Flags().StringVar(&alg, "alg", "", "ES384 or RS384 (default: as the current key)")
 	a.withConfiguration(cmd, needNewKey, func(ctx context.Context, o *session) error {
+		path, err := o.keyPath()
+		if err != nil {
+			return err
+		}
 		if o.keyID != "" {
 			return &smartcred.ConfigError{Option: "key_id", Problem: "names the only key, and there would be two: leave it out, or keep the name by writing the key as a JWK with that kid"}
 		}
@@ -41,7 +45,6 @@ and do not sign with it until smartcred rotation activate.`,
 		if err != nil {
 			return err
 		}
-		path, _ := o.filePath("signer", o.settings.signer)
 		key, err := o.makeNext(ctx, path+suffixNext, algorithm, bits)
 		if err != nil {
 			return err

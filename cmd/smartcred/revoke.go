@@ -56,9 +56,9 @@ var errUnknownName = &smartcred.ConfigError{Problem: "nothing in use has that ve
 
 // revokeKey removes the file of a key, and says what was done.
 func (o *session) revokeKey(ctx context.Context, name string, force bool) (string, error) {
-	path, ok := o.filePath("signer", o.settings.signer)
-	if !ok {
-		return "", &smartcred.ConfigError{Option: "signer", Problem: "keeps its keys elsewhere: disable the key there, or add it to revoked"}
+	path, err := o.keyPath()
+	if err != nil {
+		return "", err
 	}
 	unlock, err := lockFolder(ctx, filepath.Dir(path))
 	if err != nil {
