@@ -5,13 +5,17 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/fips140"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -214,15 +218,185 @@ func TestPBES2Bounds(t *testing.T) {
 			if tt.patch != nil {
 				der = tt.patch(der)
 			}
-			if err := checkPBES2(der); !errors.Is(err, tt.want) {
+			if _, err := parsePBES2(der); !errors.Is(err, tt.want) {
 				t.Errorf("error %v, want %v", err, tt.want)
 			}
 		})
 	}
 }
 
+type scryptParams struct {
+	Salt    []byte
+	N, R, P int
+}
+
+type pbkdf2Params struct {
+	Salt       []byte
+	Iterations int
+	KeyLength  int                      `asn1:"optional"`
+	PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
+}
+
+// encryptedInfo is an EncryptedPrivateKeyInfo by AES-256-CBC of data, which is
+// taken as it is.
+func encryptedInfo(t testing.TB, kdf asn1.ObjectIdentifier, params any, iv, data []byte) []byte {
+	t.Helper()
+	marshal := func(value any) asn1.RawValue {
+		der, err := asn1.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return asn1.RawValue{FullBytes: der}
+	}
+	type algorithm struct {
+		OID    asn1.ObjectIdentifier
+		Params asn1.RawValue
+	}
+	return marshal(struct {
+		Algorithm algorithm
+		Data      []byte
+	}{algorithm{oidPBES2, marshal(struct{ KDF, Cipher algorithm }{
+		algorithm{kdf, marshal(params)},
+		algorithm{asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 42}, marshal(iv)},
+	})}, data}).FullBytes
+}
+
+func TestKeyDerivationBounds(t *testing.T) {
+	salt := make([]byte, 16)
+	prf := func(arc int) pkix.AlgorithmIdentifier {
+		return pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 2, arc}}
+	}
+	for name, tt := range map[string]struct {
+		kdf    asn1.ObjectIdentifier
+		params any
+		want   error
+	}{
+		"scrypt, OpenSSL's default": {oidScrypt, scryptParams{salt, 1 << 14, 8, 1}, nil},
+		"scrypt, 64 MiB":            {oidScrypt, scryptParams{salt, 1 << 16, 8, 16}, nil},
+		"scrypt, 64 MiB, r of 32":   {oidScrypt, scryptParams{salt, 1 << 14, 32, 1}, nil},
+		"scrypt, 128 MiB":           {oidScrypt, scryptParams{salt, 1 << 17, 8, 1}, smartcred.ErrInvalidConfig},
+		"scrypt, r of 33":           {oidScrypt, scryptParams{salt, 2, 33, 1}, smartcred.ErrInvalidConfig},
+		"scrypt, 640 MiB by r":      {oidScrypt, scryptParams{salt, 2, 262144, 16}, smartcred.ErrInvalidConfig},
+		"scrypt, p of 17":           {oidScrypt, scryptParams{salt, 2, 1, 17}, smartcred.ErrInvalidConfig},
+		"scrypt, p of 0":            {oidScrypt, scryptParams{salt, 2, 1, 0}, smartcred.ErrInvalidConfig},
+		"scrypt, N of 3":            {oidScrypt, scryptParams{salt, 3, 1, 1}, smartcred.ErrInvalidConfig},
+		"scrypt, N that overflows":  {oidScrypt, scryptParams{salt, 1 << 62, 32, 1}, smartcred.ErrInvalidConfig},
+		"scrypt, less than nothing": {oidScrypt, scryptParams{salt, 2, -8, 1}, smartcred.ErrInvalidConfig},
+		"PBKDF2, the most":          {oidPBKDF2, pbkdf2Params{salt, maxPBKDF2Iterations, 0, prf(9)}, nil},
+		"PBKDF2, one more":          {oidPBKDF2, pbkdf2Params{salt, maxPBKDF2Iterations + 1, 0, prf(9)}, smartcred.ErrInvalidConfig},
+		"PBKDF2, key length":        {oidPBKDF2, pbkdf2Params{salt, 1000, 32, prf(9)}, nil},
+		"PBKDF2, other key length":  {oidPBKDF2, pbkdf2Params{salt, 1000, 16, prf(9)}, smartcred.ErrInvalidConfig},
+		"PBKDF2, unknown function":  {oidPBKDF2, pbkdf2Params{salt, 1000, 0, prf(99)}, smartcred.ErrUnsupportedAlgorithm},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := parsePBES2(encryptedInfo(t, tt.kdf, tt.params, salt, salt)); !errors.Is(err, tt.want) {
+				t.Errorf("error %v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// Files that OpenSSL wrote: -scrypt, and -v2prf hmacWithSHA512.
+func TestEncryptedKeysOfOpenSSL(t *testing.T) {
+	want := testKey(t, "p384").Public()
+	for _, name := range []string{"p384.scrypt.encrypted.pem", "p384.sha512.encrypted.pem"} {
+		t.Run(name, func(t *testing.T) {
+			keys, _, err := parseKeyFile(t.Context(), keyData(t, name), "", withPassphrase("wrong", testPassphrase))
+			if fips140.Enforced() {
+				if err == nil || !strings.Contains(err.Error(), "FIPS 140") {
+					t.Errorf("error %v, want one that names FIPS 140", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !samePublic(keys[0].key.Public, want) {
+				t.Error("another key")
+			}
+		})
+	}
+}
+
+// What was decrypted is judged as any other key is: the passphrase is not to
+// blame for what it holds, and is where it does not decrypt.
+func TestEncryptedKeyThatIsNone(t *testing.T) {
+	const passphrase = "a passphrase of some length"
+	iv := make([]byte, 16)
+	kdf := pkcs8.PBKDF2Opts{SaltSize: 16, IterationCount: 1000, HMACHash: crypto.SHA256}
+	key, params, err := kdf.DeriveKey([]byte(passphrase), iv, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	marshal := func(value any) []byte {
+		der, err := asn1.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	type info struct {
+		Version   int
+		Algorithm pkix.AlgorithmIdentifier
+		Key       []byte
+	}
+	huge := new(big.Int).Lsh(big.NewInt(1), 1<<17) // x509 would work on it for minutes
+	huge.SetBit(huge, 0, 1)
+	type rsaKey struct {
+		Version                   int
+		N, E, D, P, Q, DP, DQ, QI *big.Int
+	}
+	_, ed25519Key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edwards, err := x509.MarshalPKCS8PrivateKey(ed25519Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		plain []byte
+		want  error
+		says  string
+	}{
+		"RSA of 131073 bits": {
+			marshal(info{0, pkix.AlgorithmIdentifier{Algorithm: oidRSA}, marshal(rsaKey{0, huge, big.NewInt(3), huge, huge, huge, huge, huge, huge})}),
+			smartcred.ErrUnsupportedAlgorithm, "8192 bits",
+		},
+		"Ed25519":         {edwards, smartcred.ErrUnsupportedAlgorithm, "1.3.101.112"},
+		"damaged EC key":  {marshal(info{0, pkix.AlgorithmIdentifier{Algorithm: oidEC}, []byte("x")}), smartcred.ErrInvalidConfig, "elliptic curve"},
+		"another message": {marshal(struct{ A int }{1}), smartcred.ErrInvalidConfig, "PKCS#8"},
+		"no sequence":     {[]byte("plain text"), smartcred.ErrInvalidConfig, "passphrase does not decrypt"},
+		"nothing":         {nil, smartcred.ErrInvalidConfig, "passphrase does not decrypt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data, err := pkcs8.AES256CBC.Encrypt(key, iv, tt.plain)
+			if err != nil {
+				t.Fatal(err)
+			}
+			der := encryptedInfo(t, oidPBKDF2, params, iv, data)
+			_, _, err = parseKeyFile(t.Context(), pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der}), "", withPassphrase(passphrase))
+			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("error %v, want %v that says %q", err, tt.want, tt.says)
+			}
+		})
+	}
+}
+
+// Padding that is right by chance under a wrong passphrase does not keep the next
+// one from being tried.
+func TestWrongPassphraseNeverCounts(t *testing.T) {
+	const right = "a passphrase of some length"
+	block, _ := pem.Decode(encryptedPEM(t, right, 16, 1))
+	for i := range 2000 { // 1 in 256 has the right padding
+		if _, err := decryptPKCS8(t.Context(), block.Bytes, withPassphrase(fmt.Sprint("wrong passphrase ", i), right)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestEncryptedKeyWantsPassphrase(t *testing.T) {
-	data := keyData(t, "p384.encrypted.pem")
+	data := encryptedPEM(t, "a passphrase of some length", 16, 2048)
 	_, _, err := parseKeyFile(t.Context(), data, "", noPassphrase)
 	if err == nil || !strings.Contains(err.Error(), "passphrase-source") {
 		t.Errorf("error %v does not name passphrase-source", err)
@@ -391,16 +565,17 @@ func FuzzDecryptPKCS8(f *testing.F) {
 		f.Add(block.Bytes)
 	}
 	f.Fuzz(func(t *testing.T, der []byte) {
-		if checkPBES2(der) != nil || bytes.Contains(der, []byte{0x02, 0x03}) {
+		if _, err := parsePBES2(der); err != nil || bytes.Contains(der, []byte{0x02, 0x03}) {
 			return // a count of three bytes is allowed and slow
 		}
 		plain, err := decryptPKCS8(t.Context(), der, withPassphrase(testPassphrase))
 		if err != nil {
 			return
 		}
-		if _, err := x509.ParsePKCS8PrivateKey(plain); err != nil {
-			t.Error(err)
+		if !isOneSequence(plain) {
+			t.Errorf("% x", plain)
 		}
+		_, _ = parsePKCS8(plain)
 	})
 }
 
