@@ -35,10 +35,9 @@ type discovery struct {
 	last   atomic.Pointer[discovered]
 	flight flight.Flight[*Configuration]
 
-	pins    pins
-	issuers issuerProofs
-
 	mu      sync.Mutex
+	token   pin       // token endpoint, by its origin
+	users   *forUsers // nil until needed
 	retryAt time.Time
 	err     error
 }

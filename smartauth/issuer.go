@@ -51,7 +51,7 @@ func (c *Client) issuer(ctx context.Context, doc *Configuration) (string, error)
 			return "", err
 		}
 	}
-	if !c.hold(ctx, &c.discovery.pins.issuer, "the issuer", doc.Issuer) {
+	if !c.hold(ctx, &c.discovery.forUsers().issuer, "the issuer", doc.Issuer, func(issuer string) string { return issuer }) {
 		return "", fmt.Errorf("discovery now names another issuer than before%s: %w", stateIssuer, ErrIssuerMismatch)
 	}
 	return doc.Issuer, nil
@@ -60,7 +60,7 @@ func (c *Client) issuer(ctx context.Context, doc *Configuration) (string, error)
 // confirmIssuer asks the issuer that doc names for its own configuration, once
 // for each document.
 func (c *Client) confirmIssuer(ctx context.Context, doc *Configuration) error {
-	p := &c.discovery.issuers
+	p := &c.discovery.forUsers().proofs
 	for {
 		last := p.last.Load()
 		if last != nil && last.doc == doc && (last.err == nil || time.Now().Before(last.retryAt)) {
@@ -99,7 +99,7 @@ func (c *Client) proveIssuer(ctx context.Context, doc *Configuration, last *issu
 	default:
 		proof.retryAt = time.Now().Add(leastDiscoveryTTL)
 	}
-	c.discovery.issuers.last.Store(proof)
+	c.discovery.forUsers().proofs.last.Store(proof)
 	return proof, nil
 }
 

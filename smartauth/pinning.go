@@ -6,27 +6,36 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/smartcred/smartcred"
 )
 
-// pins are what discovery named first. They never move: who can change a
+// A pin is what discovery named first. It never moves: who can change a
 // discovery document for an hour must not get the credentials of a year. Stated
-// endpoints, [Config.AllowedAuthHosts] and [Config.Issuer] take their place.
-type pins struct {
-	mu                                       sync.Mutex
-	tokenOrigin, authorizationOrigin, issuer pin
-}
-
-// A pin is the first value, and those others that an event has told of.
+// endpoints, [Config.AllowedAuthHosts] and [Config.Issuer] take its place.
 type pin struct {
 	first    string
-	reported []string
+	reported *[]string // others that an event has told of; mostly nil
 }
 
 // maxReported bounds the events and the memory of a pin.
 const maxReported = 16
+
+// forUsers is what only a client of the authorization code flow needs: a backend
+// service, of which there may be many, is spared the memory.
+type forUsers struct {
+	authorization, issuer pin
+	proofs                issuerProofs
+}
+
+func (d *discovery) forUsers() *forUsers {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.users == nil {
+		d.users = new(forUsers)
+	}
+	return d.users
+}
 
 // allow refuses discovered endpoints that nothing may be sent to.
 func (c *Client) allow(name, endpoint string) error {
@@ -51,27 +60,37 @@ func hostMatches(allowed string, u *url.URL) bool {
 	return strings.EqualFold(u.Scheme+"://"+allowed, origin(u))
 }
 
-// hold reports whether value, which discovery names as what, is the pinned one;
-// it pins the first. Another one is an event, once.
-func (c *Client) hold(ctx context.Context, p *pin, what, value string) bool {
-	mu := &c.discovery.pins.mu
-	mu.Lock()
+// hold reports whether value, which discovery names as what, is the same as the
+// pinned one by what shows of them; it pins the first. Another one is an event,
+// once.
+func (c *Client) hold(ctx context.Context, p *pin, what, value string, show func(string) string) bool {
+	d := &c.discovery
+	d.mu.Lock()
 	if p.first == "" {
 		p.first = value
 	}
-	first := p.first
-	fresh := value != first && len(p.reported) < maxReported && !slices.Contains(p.reported, value)
-	if fresh {
-		p.reported = append(p.reported, value)
-	}
-	mu.Unlock()
+	first, now := show(p.first), show(value)
+	fresh := now != first && p.report(now)
+	d.mu.Unlock()
 	if fresh {
 		smartcred.Notify(ctx, c.cfg.Observer, smartcred.Event{
 			Kind: smartcred.EventEndpointChanged, ClientID: c.cfg.ClientID, Server: c.cfg.BaseURL,
-			Detail: fmt.Sprintf("discovery now names %s %s, before %s", what, value, first),
+			Detail: fmt.Sprintf("discovery now names %s %s, before %s", what, now, first),
 		})
 	}
-	return value == first
+	return now == first
+}
+
+// report notes value and reports whether that is news.
+func (p *pin) report(value string) bool {
+	if p.reported == nil {
+		p.reported = new([]string)
+	}
+	if len(*p.reported) == maxReported || slices.Contains(*p.reported, value) {
+		return false
+	}
+	*p.reported = append(*p.reported, value)
+	return true
 }
 
 // pinTokenEndpoint reports whether endpoint is on the first token endpoint's
@@ -80,7 +99,7 @@ func (c *Client) pinTokenEndpoint(ctx context.Context, endpoint string) bool {
 	if c.cfg.TokenEndpoint != "" || len(c.cfg.AllowedAuthHosts) > 0 {
 		return true
 	}
-	return c.hold(ctx, &c.discovery.pins.tokenOrigin, "a token endpoint on", originOf(endpoint))
+	return c.hold(ctx, &c.discovery.token, "a token endpoint on", endpoint, originOf)
 }
 
 // checkTokenEndpoint refuses to send what is worth something elsewhere to a token
@@ -96,7 +115,7 @@ func (c *Client) checkTokenEndpoint(ctx context.Context, endpoint string, assert
 // checkAuthorizationEndpoint refuses to send a browser, with the user's
 // password, to another origin than before.
 func (c *Client) checkAuthorizationEndpoint(ctx context.Context, endpoint string) error {
-	if len(c.cfg.AllowedAuthHosts) > 0 || c.hold(ctx, &c.discovery.pins.authorizationOrigin, "an authorization endpoint on", originOf(endpoint)) {
+	if len(c.cfg.AllowedAuthHosts) > 0 || c.hold(ctx, &c.discovery.forUsers().authorization, "an authorization endpoint on", endpoint, originOf) {
 		return nil
 	}
 	return fmt.Errorf("smartauth: discovery now names an authorization endpoint on another origin; state allowed_auth_hosts if the move is meant: %w", ErrEndpointNotAllowed)
