@@ -54,7 +54,8 @@ func (w *world) command(args ...string) *exec.Cmd {
 	}
 	cmd := exec.CommandContext(w.t.Context(), self, args...)
 	cmd.Dir = w.dir
-	cmd.Env = append([]string{runMain + "=1"}, w.env...)
+	// The race detector makes each process wait a second at its end, by default.
+	cmd.Env = append([]string{runMain + "=1", "GORACE=atexit_sleep_ms=0"}, w.env...)
 	if testing.CoverMode() != "" {
 		cmd.Env = append(cmd.Env, "GOCOVERDIR="+w.t.TempDir()) // or the runtime complains on standard error
 	}
