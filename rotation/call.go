@@ -109,6 +109,12 @@ func (c *caller[C]) run(ctx context.Context) error {
 		case stepFail:
 			return next.err
 		case stepExhausted:
+			if c.sends == 0 && len(c.attempts) == 0 && !c.asked { // the budget is spent: another value is all that helps
+				if _, err := c.askAgain(ctx); err != nil {
+					return err
+				}
+				continue
+			}
 			return c.exhausted(ctx)
 		}
 	}
@@ -196,7 +202,7 @@ func (c *caller[C]) send(ctx context.Context, x sent[C]) (done bool, err error) 
 	c.refusals = append(c.refusals, x.id)
 	if c.call.SingleUse {
 		c.pending = append(c.pending, x)
-		c.engine.change(ctx, c.call.Scope, c.state, func(r *record) { r.refusedCode(x.id, now) })
+		c.engine.change(ctx, c.call.Scope, c.state, func(r *record) { r.refusedCode(x.id, x.by, now) })
 	} else {
 		c.engine.change(ctx, c.call.Scope, c.state, func(r *record) {
 			r.refused(c.engine.policy, x.id, x.Version, x.KeyID, x.by, now)

@@ -31,6 +31,7 @@ type judge struct {
 	regular   []judged // refusals of what never worked: the budget
 	fresh     []judged // the same, of new values when the budget was spent
 	codes     []judged // refusals of what never worked in calls with a code
+	newCodes  []judged // the same, of new values when the budget was spent
 	backoff   *judgedBackoff
 	adopted   [2]string // the staged one, and which current it stands for
 	busy      map[*modelCall]bool
@@ -60,7 +61,7 @@ func (b *judgedBackoff) latest() time.Time   { return b.began.Add(b.step) }
 func (j *judge) forget() {
 	j.proven, j.row, j.refusedAt, j.sent = map[string]bool{}, map[string]int{}, map[string]time.Time{}, map[string]bool{}
 	j.workedAt = map[string]time.Time{}
-	j.regular, j.fresh, j.codes, j.backoff, j.adopted = nil, nil, nil, nil, [2]string{}
+	j.regular, j.fresh, j.codes, j.newCodes, j.backoff, j.adopted = nil, nil, nil, nil, nil, [2]string{}
 }
 
 // A ground is what permits a value that never worked.
@@ -77,16 +78,16 @@ const (
 // 40, and 4 new values an hour beside it. Codes have the same again, which they
 // share with the others.
 func (j *judge) permit(value string, code bool, now time.Time) ground {
-	spent, isNew := j.regular, !j.sent[value]
+	spent, isNew, fresh := j.regular, !j.sent[value], j.fresh
 	if code {
-		spent = slices.Concat(j.regular, j.codes)
-		isNew = isNew && !slices.ContainsFunc(j.codes, func(x judged) bool { return x.value == value })
+		spent, fresh = slices.Concat(j.regular, j.codes), j.newCodes
+		isNew = isNew && !slices.ContainsFunc(slices.Concat(j.codes, j.newCodes), func(x judged) bool { return x.value == value })
 	}
 	hour, day := within(spent, time.Hour, now), within(spent, 24*time.Hour, now)
 	switch {
 	case hour < 12 && day < 20:
 		return budget
-	case isNew && within(j.fresh, time.Hour, now) < 4:
+	case isNew && within(fresh, time.Hour, now) < 4:
 		return newValue
 	case hour == 0 && day < 40:
 		return spare
@@ -213,7 +214,11 @@ func (j *judge) ends(call *modelCall, value string, ok, refused bool, now time.T
 	case refused && call.single:
 		call.refusedAt = now
 		call.pending = append(call.pending, pendingRefusal{value, call.ground})
-		if !j.proven[value] {
+		switch {
+		case j.proven[value]:
+		case call.ground == newValue:
+			j.newCodes = append(j.newCodes, judged{value, now})
+		default:
 			j.codes = append(j.codes, judged{value, now})
 		}
 	case refused:
@@ -227,8 +232,9 @@ func (j *judge) ends(call *modelCall, value string, ok, refused bool, now time.T
 		j.backoff = nil
 		own := func(x judged) bool { return x.value == value }
 		j.regular, j.fresh, j.codes = slices.DeleteFunc(j.regular, own), slices.DeleteFunc(j.fresh, own), slices.DeleteFunc(j.codes, own)
+		j.newCodes = slices.DeleteFunc(j.newCodes, own)
 		switch {
-		case slices.Contains(call.staged, value) && value != call.current && slices.Contains(call.sends, call.current) && !slices.Contains(call.unsigned, call.current):
+		case slices.Contains(call.staged, value) && value != call.current && slices.Contains(call.sends, call.current):
 			j.adopted = [2]string{value, call.current}
 		case value == call.current || j.adopted[1] != call.current:
 			j.adopted = [2]string{}
@@ -311,7 +317,14 @@ func (j *judge) judgeRefused(call *modelCall, err *rotation.RefusedError, now ti
 	all := append([]string{call.current}, call.others...)
 	switch {
 	case call.dead != nil:
-	case err.BudgetSpent:
+	case len(call.sends) == 0 && b != nil && !now.After(b.latest()):
+		if !call.asked {
+			j.report("%s was backed off and did not ask the source for a newer one", call)
+		}
+	case len(call.sends) == 0 && err.BudgetSpent:
+		if !call.asked {
+			j.report("%s: the budget is spent, and it did not ask the source for a newer one", call)
+		}
 		for _, v := range all {
 			if j.proven[v] && !slices.Contains(call.tried, v) || j.permit(v, call.single, now) != none {
 				j.report("%s: the budget is spent, says %v, but %s may be sent", call, err, v)
@@ -320,9 +333,6 @@ func (j *judge) judgeRefused(call *modelCall, err *rotation.RefusedError, now ti
 	case len(call.sends) == 0 || !call.allRefused && !call.single:
 		if b == nil || now.After(b.latest()) {
 			j.report("%s got %v, and there is no back-off", call, err)
-		}
-		if !call.asked {
-			j.report("%s was backed off and did not ask the source for a newer one", call)
 		}
 	case call.hopeless, call.single && b != nil:
 	case len(call.sends) < call.limit:

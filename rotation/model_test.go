@@ -376,12 +376,22 @@ func (s *sequence) restart(ctx context.Context, _ *party) {
 		}
 		p.mu.Unlock()
 		if s.memory != nil && !s.memory.fails() && i < len(before) {
-			if diff := cmp.Diff(before[i], s.engine.Status(ctx, p.scope)); diff != "" {
+			if diff := cmp.Diff(before[i], s.engine.Status(ctx, p.scope), toTheHour); diff != "" {
 				s.trace.breach("after a restart (-before +after):\n%s", diff)
 			}
 		}
 	}
 }
+
+// toTheHour compares when a credential worked, which is kept to the hour.
+var toTheHour = cmp.Transformer("worked", func(k rotation.Known) any {
+	return struct {
+		Version      string
+		Worked       bool
+		Refusals     int
+		RefusedUntil time.Time
+	}{k.Version, !k.Worked.IsZero(), k.Refusals, k.RefusedUntil}
+})
 
 func (s *sequence) wait(context.Context, *party) {
 	s.some([]time.Duration{time.Second, 10 * time.Second, time.Minute, 10 * time.Minute, 2 * time.Hour, 13 * time.Hour}[s.rng.IntN(6)])

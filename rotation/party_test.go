@@ -175,7 +175,6 @@ type modelCall struct {
 	turn      bool
 	unsent    bool
 	staged    []string
-	unsigned  []string
 	hopeless  bool
 	ended     bool
 	worked    bool
@@ -306,7 +305,6 @@ func (c *modelCall) send(ctx context.Context, value string) error {
 	if p.unsignable[value] {
 		defer p.mu.Unlock()
 		c.unsent = true
-		c.unsigned = append(c.unsigned, value)
 		c.tried = append(c.tried, value)
 		return &rotation.NotSentError{Err: errCannotSign}
 	}

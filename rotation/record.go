@@ -61,8 +61,9 @@ type backoff struct {
 }
 
 type refusal struct {
-	ID id        `json:"id"`
-	At time.Time `json:"at"`
+	ID  id        `json:"id"`
+	At  time.Time `json:"at"`
+	New bool      `json:"new,omitempty"` // in Codes: beyond the budget, as Fresh
 }
 
 // maxKnown is how many credentials a record remembers; the one sent longest ago
@@ -125,9 +126,9 @@ func (r *record) refused(p Policy, i id, version, keyID string, by permission, n
 	}
 	r.trim(now)
 	if by == asNewValue {
-		r.Fresh = append(r.Fresh, refusal{i, now})
+		r.Fresh = append(r.Fresh, refusal{ID: i, At: now})
 	} else {
-		r.Refused = append(r.Refused, refusal{i, now})
+		r.Refused = append(r.Refused, refusal{ID: i, At: now})
 		r.Regular = now
 	}
 }
@@ -144,10 +145,10 @@ func (r *record) worked(i id, version, keyID string, now time.Time) {
 
 // refusedCode notes that i, which never worked, was refused in a call with a
 // single-use grant: it counts in the budget of such calls only.
-func (r *record) refusedCode(i id, now time.Time) {
+func (r *record) refusedCode(i id, by permission, now time.Time) {
 	if !r.proven(i) {
 		r.trim(now)
-		r.Codes = append(r.Codes, refusal{i, now})
+		r.Codes = append(r.Codes, refusal{i, now, by == asNewValue})
 	}
 }
 
@@ -221,15 +222,24 @@ const (
 // anyone can send a browser to a callback, and must neither lock an account nor
 // use up what the others have.
 func (r *record) permit(p Policy, i id, single bool, now time.Time) permission {
-	spent, last, isNew := r.Refused, r.Regular, r.find(i) == nil
+	spent, last, isNew, fresh := r.Refused, r.Regular, r.find(i) == nil, within(r.Fresh, time.Hour, now)
 	if single {
-		spent = slices.Concat(r.Refused, r.Codes)
-		if n := len(r.Codes); n > 0 && r.Codes[n-1].At.After(last) {
-			last = r.Codes[n-1].At
+		spent = slices.Clone(spent)
+		fresh = 0
+		for _, x := range r.Codes {
+			isNew = isNew && x.ID != i
+			switch {
+			case !x.New:
+				spent = append(spent, x)
+				if x.At.After(last) {
+					last = x.At
+				}
+			case now.Sub(x.At) < time.Hour:
+				fresh++
+			}
 		}
-		isNew = isNew && !slices.ContainsFunc(r.Codes, func(x refusal) bool { return x.ID == i })
 	}
-	hour, day, fresh := within(spent, time.Hour, now), within(spent, 24*time.Hour, now), within(r.Fresh, time.Hour, now)
+	hour, day := within(spent, time.Hour, now), within(spent, 24*time.Hour, now)
 	// What is kept back for the request an hour that remains is part of the
 	// day's budget, so that the budget holds whatever happens.
 	atOnce := p.DailyBudget - min(24, p.DailyBudget/2)
