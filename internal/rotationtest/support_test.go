@@ -409,10 +409,9 @@ func (b *bed) wantPublished(t *testing.T, p *provider.PrivateKeyJWT, want string
 // A keyring is a signer with versions, as Vault and KMS have, which a test adds
 // and takes away.
 type keyring struct {
-	mu     sync.Mutex
-	keys   []ringKey // newest first
-	err    error     // of Keys
-	signed map[string]int
+	mu   sync.Mutex
+	keys []ringKey // newest first
+	err  error     // of Keys
 }
 
 type ringKey struct {
@@ -442,10 +441,6 @@ func (r *keyring) Sign(ctx context.Context, key signer.Key, input []byte) ([]byt
 		return nil, fmt.Errorf("test: version %s: %w", key.Version, smartcred.ErrNotFound)
 	}
 	found := r.keys[i]
-	if r.signed == nil {
-		r.signed = map[string]int{}
-	}
-	r.signed[key.Version]++
 	r.mu.Unlock()
 	if found.denied != nil {
 		return nil, found.denied
