@@ -96,12 +96,17 @@ func config(transport http.RoundTripper, p provider.Provider) smartauth.Config {
 }
 
 func secretProvider() (provider.Provider, error) {
-	return provider.NewClientSecretBasic(secretsource.Static([]byte("bench-secret")), nil)
+	return provider.NewClientSecretBasic(secretsource.Static([]byte("bench-secret")), &provider.SecretOptions{
+		Rotation: &provider.RotationOptions{Observer: smartcred.Discard},
+	})
 }
 
 // jwtProvider signs with s, and tells nobody about its keys.
 func jwtProvider(s signer.Signer) (*provider.PrivateKeyJWT, error) {
-	return provider.NewPrivateKeyJWT(s, &provider.PrivateKeyJWTOptions{KeySet: &signer.KeySetOptions{Observer: smartcred.Discard}})
+	return provider.NewPrivateKeyJWT(s, &provider.PrivateKeyJWTOptions{
+		KeySet:   &signer.KeySetOptions{Observer: smartcred.Discard},
+		Rotation: &provider.RotationOptions{Observer: smartcred.Discard},
+	})
 }
 
 // newKey makes a key that fits alg.

@@ -69,11 +69,18 @@ var rows = []row{
 	{"cached", "cached Token(ctx), parallel", cachedToken},
 	{"assertion", "assertion with a local key", assertions},
 	{"herd", "10,000 goroutines, expired token", herd},
+	{"coldstart", "10,000 callers at a cold start, both secrets refused", coldStart},
+	{"grants", "10,000 codes and refresh tokens at a cold start, current secret wrong, previous right", grants},
+	{"flaky", "server refuses 1 in 50 valid requests, one caller a second for a simulated day", flakyServer},
 	{"deadline", "10 ms deadline during a 300 ms refresh", deadline},
 	{"idle", "100,000 idle clients in one process", idleClients},
 }
 
 func main() {
+	if os.Getenv(simulationEnv) != "" {
+		simulate()
+		return
+	}
 	gate := flag.Bool("gate", false, "end with status 1 if a bound is missed by more than its noise")
 	only := flag.String("only", "", "measure only the rows whose name matches this regular expression")
 	cpu := flag.String("cpuprofile", "", "write a CPU profile to this `file`")

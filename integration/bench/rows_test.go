@@ -24,6 +24,41 @@ func TestHerd(t *testing.T) {
 	}
 }
 
+func TestRefusedAtAColdStart(t *testing.T) {
+	for name, measure := range map[string]func(int) ([]result, error){"both secrets": coldStartOf, "codes and refresh tokens": grantsOf} {
+		t.Run(name, func(t *testing.T) {
+			results, err := measure(1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range results {
+				if r.missed() {
+					t.Errorf("%s: %v, want at most %v", r.what, r.value, r.bound)
+				}
+			}
+		})
+	}
+}
+
+func TestFlakyServer(t *testing.T) {
+	for _, s := range simulations {
+		t.Run(s.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				if err := s.run(t.Context(), time.Hour); err != nil {
+					t.Fatal(err)
+				}
+				// An hour is too short for a share of 0.1 %: what x/oauth2 fails at is plain.
+				if most := s.Calls / 400; s.Failed > most && !s.Other {
+					t.Errorf("%d of %d calls failed", s.Failed, s.Calls)
+				}
+				if s.Other && s.Failed < s.Calls/100 {
+					t.Errorf("x/oauth2 failed %d times of %d: what the table says of it is no longer so", s.Failed, s.Calls)
+				}
+			})
+		})
+	}
+}
+
 func TestCachedReadAllocatesNothing(t *testing.T) {
 	p, err := secretProvider()
 	if err != nil {
