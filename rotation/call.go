@@ -251,14 +251,17 @@ func (c *caller[C]) succeeded(ctx context.Context, x sent[C]) {
 	current := c.current.id
 	// Only the server's refusal of current makes a staged credential its current
 	// one: what could not be used for a while comes first again when it can.
-	adopts := x.Stage == Staged && x.id != current && slices.Contains(c.tried, current) && !c.unusable
+	adopts := x.Stage == Staged && x.id != current && c.wasRefused(current)
 
 	c.state.mu.Lock()
 	r := &c.state.record
 	k := r.find(x.id)
-	before := r.InForce
+	before, backedOff := r.InForce, r.Backoff != nil
 	over := r.Adopted != nil && (x.id == current || r.Adopted.Over != current)
 	known := k != nil && k.Row == 0 && now.Sub(k.Worked) < time.Hour && before == x.id && r.Backoff == nil && len(c.pending) == 0 && !adopts && !over
+	if known {
+		k.Worked = now // those that were refused meanwhile look at it; memory need not know
+	}
 	c.state.last = nil
 	c.state.mu.Unlock()
 	if x.Late {
@@ -280,8 +283,8 @@ func (c *caller[C]) succeeded(ctx context.Context, x sent[C]) {
 		}
 		r.trim(now)
 	})
-	if before != x.id {
-		c.notifySelected(ctx, x.candidate, adopts)
+	if before != x.id || backedOff {
+		c.notifySelected(ctx, x.candidate, adopts, backedOff)
 	}
 }
 
@@ -315,16 +318,22 @@ func (c *caller[C]) allRefused(ctx context.Context) error {
 	}
 	now := time.Now()
 	tried := c.tried
-	c.engine.change(ctx, c.call.Scope, c.state, func(r *record) {
-		anyProven := slices.ContainsFunc(tried, r.proven)
-		r.allRefused(c.engine.policy, c.current.id, anyProven, now)
-	})
+	begin := func(r *record) {
+		r.allRefused(c.engine.policy, c.current.id, slices.ContainsFunc(tried, r.proven), now)
+	}
 	c.state.mu.Lock()
-	if b := c.state.record.Backoff; b != nil {
-		failed.Until = b.Until
+	c.state.alter(begin)
+	r := &c.state.record
+	failed.Until = r.Backoff.Until
+	if !slices.ContainsFunc(tried, r.proven) {
+		// The budget can hold the next request up for longer.
+		if at := r.permitted(c.engine.policy, c.current.id, false, failed.Until); at.After(failed.Until) {
+			failed.Until, failed.BudgetSpent = at, true
+		}
 	}
 	c.state.last = failed
 	c.state.mu.Unlock()
+	c.engine.save(ctx, c.call.Scope, c.state)
 	c.notifyAllRefused(ctx, failed)
 	return failed
 }

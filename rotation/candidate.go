@@ -142,7 +142,7 @@ func (e *RefusedError) Error() string {
 	var b strings.Builder
 	switch {
 	case e.BudgetSpent:
-		b.WriteString("the server has refused credentials that never worked there too often: nothing is sent")
+		b.WriteString("the server has refused credentials that never worked there too often: nothing more is sent")
 	case len(e.Attempts) == 0:
 		b.WriteString("the server refused every credential before: nothing is sent")
 	default:

@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,12 +52,21 @@ type state struct {
 	last   *RefusedError // what callers get while a back-off lasts
 	leader chan struct{} // closed when the caller that has the turn gives it back; nil: nobody has it
 	late   time.Time     // when the last warning of a previous credential in force was given
+	memory *exchange     // nil without a memory
+}
 
-	// With a memory only:
-	unsaved  []func(*record) // changes that memory does not have yet, oldest first
-	loadDue  time.Time       // when the record is to be read again
-	failing  bool            // memory could not be read or written
-	exchange flight.Flight[struct{}]
+// An exchange is what a state needs to agree with memory.
+type exchange struct {
+	unsaved []unsaved // changes that memory does not have yet, oldest first
+	changes int       // made so far
+	loadDue time.Time // when the record is to be read again
+	failing bool      // memory could not be read or written
+	flight  flight.Flight[struct{}]
+}
+
+type unsaved struct {
+	number int // of the change
+	alter  func(*record)
 }
 
 // state returns what is known about scope under key. What was learned under
@@ -68,12 +78,16 @@ func (e *Engine[C]) state(scope Scope, key *hmacKey) *state {
 	if st == nil {
 		st = new(state)
 		st.record.Key = key.id
+		if e.opts.Memory != nil {
+			st.memory = new(exchange)
+		}
 		e.states[scope] = st
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.record.Key != key.id {
-		st.record, st.unsaved, st.last, st.loadDue = record{Key: key.id}, nil, nil, time.Time{}
+		st.record, st.last = record{Key: key.id}, nil
+		st.memory.unsaved, st.memory.loadDue = nil, time.Time{} // only a memory's key changes
 	}
 	return st
 }
@@ -83,11 +97,9 @@ func (e *Engine[C]) state(scope Scope, key *hmacKey) *state {
 // the writing goes on without it.
 func (e *Engine[C]) change(ctx context.Context, scope Scope, st *state, alter func(*record)) {
 	st.mu.Lock()
-	st.alter(alter, e.opts.Memory != nil)
+	st.alter(alter)
 	st.mu.Unlock()
-	if e.opts.Memory != nil {
-		e.save(ctx, scope, st)
-	}
+	e.save(ctx, scope, st)
 }
 
 // maxUnsaved is how many changes are kept for a memory that fails; more become
@@ -95,15 +107,17 @@ func (e *Engine[C]) change(ctx context.Context, scope Scope, st *state, alter fu
 const maxUnsaved = 64
 
 // alter is change without memory. st.mu is held.
-func (st *state) alter(alter func(*record), keep bool) {
+func (st *state) alter(alter func(*record)) {
 	alter(&st.record)
-	if !keep {
+	if st.memory == nil {
 		return
 	}
-	st.unsaved = append(st.unsaved, alter)
-	if len(st.unsaved) > maxUnsaved {
+	m := st.memory
+	m.changes++
+	m.unsaved = append(m.unsaved, unsaved{m.changes, alter})
+	if len(m.unsaved) > maxUnsaved {
 		whole := st.record.clone()
-		st.unsaved = []func(*record){func(r *record) { *r = whole.clone() }}
+		m.unsaved = []unsaved{{m.changes, func(r *record) { *r = whole.clone() }}}
 	}
 }
 
@@ -119,11 +133,11 @@ const (
 // load reads the record from memory when that is due, or if it is forced:
 // another process, or a person, may have changed it. It returns ctx's error only.
 func (e *Engine[C]) load(ctx context.Context, scope Scope, st *state, force bool) error {
-	if e.opts.Memory == nil {
+	if st.memory == nil {
 		return nil
 	}
 	st.mu.Lock()
-	due := force || !time.Now().Before(st.loadDue)
+	due := force || !time.Now().Before(st.memory.loadDue)
 	st.mu.Unlock()
 	if due {
 		e.save(ctx, scope, st)
@@ -134,13 +148,13 @@ func (e *Engine[C]) load(ctx context.Context, scope Scope, st *state, force bool
 // save brings memory and this process's record together: changes that memory
 // does not have are made there, on top of what other processes wrote.
 func (e *Engine[C]) save(ctx context.Context, scope Scope, st *state) {
-	for {
-		_, _ = st.exchange.Do(ctx, memoryTimeout, func(ctx context.Context) (struct{}, error) {
+	for st.memory != nil {
+		_, _ = st.memory.flight.Do(ctx, memoryTimeout, func(ctx context.Context) (struct{}, error) {
 			e.sync(ctx, scope, st)
 			return struct{}{}, nil
 		})
 		st.mu.Lock()
-		done := len(st.unsaved) == 0 || st.failing
+		done := len(st.memory.unsaved) == 0 || st.memory.failing
 		st.mu.Unlock()
 		// The call that was joined may have begun before this caller's change.
 		if done || ctx.Err() != nil {
@@ -152,7 +166,7 @@ func (e *Engine[C]) save(ctx context.Context, scope Scope, st *state) {
 // sync is one exchange with memory. There is one at a time.
 func (e *Engine[C]) sync(ctx context.Context, scope Scope, st *state) {
 	st.mu.Lock()
-	changes := st.unsaved[:len(st.unsaved):len(st.unsaved)]
+	changes, made := slices.Clone(st.memory.unsaved), st.memory.changes
 	keyID := st.record.Key
 	st.mu.Unlock()
 	merged, err := update(ctx, e.opts.Memory, scope, func(r *record) {
@@ -160,25 +174,25 @@ func (e *Engine[C]) sync(ctx context.Context, scope Scope, st *state) {
 			*r = record{Key: keyID}
 		}
 		r.clamp(e.policy, time.Now())
-		for _, alter := range changes {
-			alter(r)
+		for _, c := range changes {
+			c.alter(r)
 		}
 	})
 
 	st.mu.Lock()
 	now := time.Now()
-	first := err != nil && !st.failing
-	st.failing = err != nil
+	first := err != nil && !st.memory.failing
+	st.memory.failing = err != nil
 	switch {
 	case st.record.Key != keyID: // the key was replaced meanwhile
 	case err != nil:
-		st.loadDue = now.Add(memoryPause)
+		st.memory.loadDue = now.Add(memoryPause)
 	default:
-		st.unsaved = st.unsaved[len(changes):]
-		for _, alter := range st.unsaved {
-			alter(&merged)
+		st.memory.unsaved = slices.DeleteFunc(st.memory.unsaved, func(c unsaved) bool { return c.number <= made })
+		for _, c := range st.memory.unsaved {
+			c.alter(&merged)
 		}
-		st.record, st.loadDue = merged, now.Add(reloadEvery)
+		st.record, st.memory.loadDue = merged, now.Add(reloadEvery)
 	}
 	st.mu.Unlock()
 	if first {

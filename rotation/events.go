@@ -16,8 +16,11 @@ func (c *caller[C]) notifyFallback(ctx context.Context, next candidate[C]) {
 	})
 }
 
-func (c *caller[C]) notifySelected(ctx context.Context, x candidate[C], adopted bool) {
+func (c *caller[C]) notifySelected(ctx context.Context, x candidate[C], adopted, backedOff bool) {
 	detail := fmt.Sprintf("the %s credential is in use", x.Stage)
+	if backedOff {
+		detail += " after all were refused"
+	}
 	if adopted {
 		detail = "the server took a staged credential after it refused the current one: it is in use here until a newer one is ready"
 	}

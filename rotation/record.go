@@ -31,10 +31,32 @@ type record struct {
 	InForce id        `json:"in_force,omitzero"` // what the server took last
 	Adopted *adoption `json:"adopted,omitempty"`
 	Backoff *backoff  `json:"backoff,omitempty"`
-	Refused []refusal `json:"refused,omitempty"` // of credentials that never worked, in the last 24 h
+	Spent   *spent    `json:"spent,omitempty"` // nil where nothing was refused that never worked
+}
+
+// spent is what credentials that never worked at this server have used of the
+// budget.
+type spent struct {
+	Refused []refusal `json:"refused,omitempty"` // in the last 24 h
 	Regular time.Time `json:"regular,omitzero"`  // the last of them
 	Fresh   []refusal `json:"fresh,omitempty"`   // of new values beyond the budget, in the last hour
 	Codes   []refusal `json:"codes,omitempty"`   // of calls with a single-use grant, in the last 24 h
+}
+
+// budget is what is spent, for reading.
+func (r *record) budget() *spent {
+	if r.Spent == nil {
+		return new(spent)
+	}
+	return r.Spent
+}
+
+// spend is what is spent, for adding to it.
+func (r *record) spend() *spent {
+	if r.Spent == nil {
+		r.Spent = new(spent)
+	}
+	return r.Spent
 }
 
 // known is what is known about a credential at this server.
@@ -126,10 +148,10 @@ func (r *record) refused(p Policy, i id, version, keyID string, by permission, n
 	}
 	r.trim(now)
 	if by == asNewValue {
-		r.Fresh = append(r.Fresh, refusal{ID: i, At: now})
+		r.spend().Fresh = append(r.spend().Fresh, refusal{ID: i, At: now})
 	} else {
-		r.Refused = append(r.Refused, refusal{ID: i, At: now})
-		r.Regular = now
+		r.spend().Refused = append(r.spend().Refused, refusal{ID: i, At: now})
+		r.spend().Regular = now
 	}
 }
 
@@ -138,9 +160,7 @@ func (r *record) worked(i id, version, keyID string, now time.Time) {
 	k := r.note(i, version, keyID, now)
 	k.Worked, k.Row, k.Until = now, 0, time.Time{}
 	r.InForce, r.Backoff = i, nil
-	r.Refused = slices.DeleteFunc(r.Refused, func(x refusal) bool { return x.ID == i })
-	r.Fresh = slices.DeleteFunc(r.Fresh, func(x refusal) bool { return x.ID == i })
-	r.Codes = slices.DeleteFunc(r.Codes, func(x refusal) bool { return x.ID == i })
+	r.strike(func(x refusal) bool { return x.ID == i }, func(x refusal) bool { return x.ID == i })
 }
 
 // refusedCode notes that i, which never worked, was refused in a call with a
@@ -148,7 +168,7 @@ func (r *record) worked(i id, version, keyID string, now time.Time) {
 func (r *record) refusedCode(i id, by permission, now time.Time) {
 	if !r.proven(i) {
 		r.trim(now)
-		r.Codes = append(r.Codes, refusal{i, now, by == asNewValue})
+		r.spend().Codes = append(r.spend().Codes, refusal{i, now, by == asNewValue})
 	}
 }
 
@@ -169,9 +189,22 @@ func (r *record) trim(now time.Time) {
 	old := func(age time.Duration) func(refusal) bool {
 		return func(x refusal) bool { return now.Sub(x.At) >= age }
 	}
-	r.Refused = slices.DeleteFunc(r.Refused, old(24*time.Hour))
-	r.Codes = slices.DeleteFunc(r.Codes, old(24*time.Hour))
-	r.Fresh = slices.DeleteFunc(r.Fresh, old(time.Hour))
+	r.strike(old(24*time.Hour), old(time.Hour))
+}
+
+// strike takes refusals out of what is spent; fresh decides about new values
+// beyond the budget, regular about the others.
+func (r *record) strike(regular, fresh func(refusal) bool) {
+	s := r.Spent
+	if s == nil {
+		return
+	}
+	s.Refused = slices.DeleteFunc(s.Refused, regular)
+	s.Codes = slices.DeleteFunc(s.Codes, regular)
+	s.Fresh = slices.DeleteFunc(s.Fresh, fresh)
+	if len(s.Refused) == 0 && len(s.Codes) == 0 && len(s.Fresh) == 0 {
+		r.Spent = nil
+	}
 }
 
 // clamp cuts off times that lie further ahead than a policy can put them: they
@@ -192,8 +225,9 @@ func (r *record) clamp(p Policy, now time.Time) {
 		before(&r.Backoff.Until, now.Add(p.LastBackoff))
 		r.Backoff.Step = min(r.Backoff.Step, p.LastBackoff)
 	}
-	before(&r.Regular, now)
-	for _, list := range [][]refusal{r.Refused, r.Codes, r.Fresh} {
+	s := r.budget()
+	before(&s.Regular, now)
+	for _, list := range [][]refusal{s.Refused, s.Codes, s.Fresh} {
 		for n := range list {
 			before(&list[n].At, now)
 		}
@@ -203,8 +237,7 @@ func (r *record) clamp(p Policy, now time.Time) {
 
 // empty reports whether nothing is known.
 func (r *record) empty() bool {
-	return len(r.Known) == 0 && r.InForce == (id{}) && r.Adopted == nil && r.Backoff == nil &&
-		len(r.Refused) == 0 && len(r.Codes) == 0 && len(r.Fresh) == 0
+	return len(r.Known) == 0 && r.InForce == (id{}) && r.Adopted == nil && r.Backoff == nil && r.Spent == nil
 }
 
 // A permission says on what ground an unproven credential may be sent.
@@ -222,11 +255,12 @@ const (
 // anyone can send a browser to a callback, and must neither lock an account nor
 // use up what the others have.
 func (r *record) permit(p Policy, i id, single bool, now time.Time) permission {
-	spent, last, isNew, fresh := r.Refused, r.Regular, r.find(i) == nil, within(r.Fresh, time.Hour, now)
+	b := r.budget()
+	spent, last, isNew, fresh := b.Refused, b.Regular, r.find(i) == nil, within(b.Fresh, time.Hour, now)
 	if single {
 		spent = slices.Clone(spent)
 		fresh = 0
-		for _, x := range r.Codes {
+		for _, x := range b.Codes {
 			isNew = isNew && x.ID != i
 			switch {
 			case !x.New:
@@ -257,8 +291,9 @@ func (r *record) permit(p Policy, i id, single bool, now time.Time) permission {
 
 // permitted returns when i may be sent next; now, if it may be at once.
 func (r *record) permitted(p Policy, i id, single bool, now time.Time) time.Time {
-	at := []time.Time{now, r.Regular.Add(time.Hour)}
-	for _, list := range [][]refusal{r.Refused, r.Codes, r.Fresh} {
+	b := r.budget()
+	at := []time.Time{now, b.Regular.Add(time.Hour)}
+	for _, list := range [][]refusal{b.Refused, b.Codes, b.Fresh} {
 		for _, x := range list {
 			at = append(at, x.At.Add(time.Hour), x.At.Add(24*time.Hour))
 		}
@@ -285,9 +320,9 @@ func within(list []refusal, window time.Duration, now time.Time) int {
 func (r *record) clone() record {
 	out := *r
 	out.Known = slices.Clone(r.Known)
-	out.Refused = slices.Clone(r.Refused)
-	out.Fresh = slices.Clone(r.Fresh)
-	out.Codes = slices.Clone(r.Codes)
+	if s := r.Spent; s != nil {
+		out.Spent = &spent{Refused: slices.Clone(s.Refused), Regular: s.Regular, Fresh: slices.Clone(s.Fresh), Codes: slices.Clone(s.Codes)}
+	}
 	if r.Adopted != nil {
 		adopted := *r.Adopted
 		out.Adopted = &adopted

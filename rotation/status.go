@@ -50,8 +50,8 @@ func (e *Engine[C]) Status(ctx context.Context, scope Scope) Status {
 	r := st.record.clone()
 	s := Status{
 		Scope:        scope,
-		HourlyBudget: max(e.policy.HourlyBudget-within(r.Refused, time.Hour, now), 0),
-		DailyBudget:  max(e.policy.DailyBudget-within(r.Refused, 24*time.Hour, now), 0),
+		HourlyBudget: max(e.policy.HourlyBudget-within(r.budget().Refused, time.Hour, now), 0),
+		DailyBudget:  max(e.policy.DailyBudget-within(r.budget().Refused, 24*time.Hour, now), 0),
 	}
 	slices.SortStableFunc(r.Known, func(a, b known) int {
 		return cmp.Or(cmp.Compare(rank(a.ID == r.InForce), rank(b.ID == r.InForce)), b.Worked.Compare(a.Worked))

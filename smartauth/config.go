@@ -41,8 +41,8 @@ type Config struct {
 	// the one that id tokens and callbacks are held to.
 	Issuer string
 	// AllowedAuthHosts are the hosts (with a port if it is not 443) that
-	// discovery may name endpoints on. Empty: the token endpoint's origin first
-	// discovered is pinned.
+	// discovery may name endpoints on. Empty: the origins of the token and the
+	// authorization endpoint first discovered are pinned.
 	AllowedAuthHosts []string
 
 	// RedirectURL is where the authorization server sends the browser back to.
@@ -57,8 +57,8 @@ type Config struct {
 	// SMART define are refused.
 	TokenParams url.Values
 	// PreTokenRequest, if set, is asked before each client_credentials request.
-	// A token that it returns is used and the request is not made; nil, nil goes
-	// on with the request.
+	// A token that it returns (see [NewToken]) is used and the request is not
+	// made; nil, nil goes on with the request.
 	PreTokenRequest func(ctx context.Context, req TokenRequest) (*Token, error)
 
 	// FHIRPrefixes are URLs besides BaseURL that the token may be sent to, with

@@ -69,6 +69,9 @@ func (c *Client) Discover(ctx context.Context) (*Configuration, error) {
 		return nil, failed
 	}
 	call := d.flight.Start(ctx, c.cfg.Timeout, func(ctx context.Context) (doc *Configuration, err error) {
+		if landed := d.last.Load(); landed != last {
+			return landed.doc, nil // another flight was faster
+		}
 		err = c.run(ctx, func(ctx context.Context) error {
 			doc, err = c.refreshDiscovery(ctx, last)
 			return err

@@ -34,8 +34,9 @@ var (
 	// the browser was not sent by the launch that is being completed.
 	ErrState = errors.New("state does not match")
 
-	// ErrIssuerMismatch says that a callback's iss (RFC 9207) or an id token's
-	// is another issuer than the expected one.
+	// ErrIssuerMismatch says that a callback's iss (RFC 9207), an id token's or a
+	// discovered one is another issuer than the expected one, or one that does
+	// not stand by the server that names it.
 	ErrIssuerMismatch = errors.New("issuer does not match")
 
 	// ErrLaunchExpired says that a callback came after [Config.LaunchTimeout].

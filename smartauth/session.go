@@ -11,7 +11,7 @@ import (
 )
 
 // A StoreFunc keeps a session's new token before it is used. It gets the token
-// with its refresh token; see [Token.Answer] for what to write.
+// with its refresh token; [Token.Save] has what to write.
 type StoreFunc func(ctx context.Context, token *Token) error
 
 // SessionOptions configure [Client.SessionSource].
@@ -22,7 +22,7 @@ type SessionOptions struct {
 }
 
 // SessionSource returns a token source for a user's session: it begins with
-// token, as [Client.Exchange] or [ParseToken] returned it, and renews by its
+// token, as [Client.Exchange] or [RestoreToken] returned it, and renews by its
 // refresh token. Refresh tokens are used once each, by one flight; a new one is
 // stored before its token is given out. After [provider.ErrInvalidGrant] or
 // [ErrGrantUncertain] the refresh token is not sent again: the user has to log
