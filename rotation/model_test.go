@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	sequences = flag.Int("rotation.sequences", 2000, "how many random sequences the model test runs")
+	sequences = flag.Int("rotation.sequences", 2000, "how many random sequences the model test runs; a tenth under the race detector")
 	oneSeed   = flag.Uint64("rotation.seed", 0, "run the model test's sequence of this seed only, and print it")
 )
 
@@ -34,13 +34,17 @@ func TestModel(t *testing.T) {
 		runSequence(t, *oneSeed)
 		return
 	}
+	count := uint64(*sequences)
+	if raced {
+		count /= 10
+	}
 	var next atomic.Uint64
 	for worker := range runtime.GOMAXPROCS(0) {
 		t.Run(fmt.Sprint("worker ", worker), func(t *testing.T) {
 			t.Parallel()
 			for !t.Failed() {
 				seed := next.Add(1)
-				if seed > uint64(*sequences) {
+				if seed > count {
 					return
 				}
 				runSequence(t, seed)

@@ -295,20 +295,17 @@ func TestNoOverlap(t *testing.T) {
 
 					known := w.refusals[0]
 					aside, before := 0, 0
-					trials := make([]int, len(backoffs))
+					trials := make([]int, len(backoffs)+1) // the last one found the new value
 					for _, began := range w.began {
 						if !began.After(known) {
 							aside++
 							continue
 						}
 						n, _ := slices.BinarySearchFunc(backoffs, began, time.Time.Compare)
-						switch {
-						case n == 0:
+						if n == 0 {
 							before++
-						case n < len(trials):
+						} else {
 							trials[n]++
-						default:
-							t.Errorf("a request that was refused after the last back-off, %s after the source changed", began.Sub(changed))
 						}
 					}
 					t.Logf("%d requests refused that began before the first refusal was known, %d after it and before the back-off, then %v in %d trials in a minute", aside, before, trials[1:], len(trials)-1)
