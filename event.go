@@ -44,6 +44,9 @@ const (
 	// EventScopeReduced: a server granted less than was asked. Info.
 	EventScopeReduced EventKind = "scope_reduced"
 
+	// EventSecretRevoked: the current client secret is gone at its source, or the
+	// configuration revoked it: nothing is sent in its place. Warn.
+	EventSecretRevoked EventKind = "secret_revoked"
 	// EventTokenDropped: the credential that a token was got with is revoked. Warn.
 	EventTokenDropped EventKind = "token_dropped"
 

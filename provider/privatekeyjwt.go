@@ -45,6 +45,9 @@ type PrivateKeyJWTOptions struct {
 	KeySet *signer.KeySetOptions
 	// Rotation says what happens when a server refuses a key; nil: the defaults.
 	Rotation *RotationOptions
+	// Observer is told of the events of KeySet and Rotation, where these have
+	// none of their own; nil: slog's default logger.
+	Observer smartcred.Observer
 }
 
 // PrivateKeyJWT authenticates with a JWT signed by a private key: RFC 7523 as
@@ -83,7 +86,7 @@ func NewPrivateKeyJWT(s signer.Signer, opts *PrivateKeyJWTOptions) (*PrivateKeyJ
 		p.opts.Audience = AudienceTokenEndpoint
 	}
 	var err error
-	if p.rotator, err = newRotator[signer.Candidate](MethodPrivateKeyJWT, p.opts.Rotation); err != nil {
+	if p.rotator, err = newRotator[signer.Candidate](MethodPrivateKeyJWT, p.opts.Rotation, p.opts.Observer); err != nil {
 		return nil, err
 	}
 	p.rotator.hopeless = explainedBySkew
@@ -91,7 +94,7 @@ func NewPrivateKeyJWT(s signer.Signer, opts *PrivateKeyJWTOptions) (*PrivateKeyJ
 	revoked := *p.rotator.revoked.Load()
 	switch {
 	case !ok:
-		if keys, err = newKeySet(s, p.opts.KeySet, p.rotator.opts.Previous == PreviousNever, revoked); err != nil {
+		if keys, err = newKeySet(s, p.opts, p.rotator.opts.Previous == PreviousNever, revoked); err != nil {
 			return nil, fmt.Errorf("provider: new private_key_jwt: %w", err)
 		}
 	case len(revoked) > 0:
@@ -105,10 +108,13 @@ func NewPrivateKeyJWT(s signer.Signer, opts *PrivateKeyJWTOptions) (*PrivateKeyJ
 	return p, nil
 }
 
-func newKeySet(s signer.Signer, opts *signer.KeySetOptions, withoutPrevious bool, revoked []string) (*signer.KeySet, error) {
+func newKeySet(s signer.Signer, opts PrivateKeyJWTOptions, withoutPrevious bool, revoked []string) (*signer.KeySet, error) {
 	var o signer.KeySetOptions
-	if opts != nil {
-		o = *opts
+	if opts.KeySet != nil {
+		o = *opts.KeySet
+	}
+	if o.Observer == nil {
+		o.Observer = opts.Observer
 	}
 	o.Revoked = slices.Concat(o.Revoked, revoked)
 	o.WithoutPrevious = o.WithoutPrevious || withoutPrevious

@@ -95,10 +95,13 @@ type rotator[C any] struct {
 	hopeless func(error) bool
 }
 
-func newRotator[C any](method Method, opts *RotationOptions) (*rotator[C], error) {
+func newRotator[C any](method Method, opts *RotationOptions, observer smartcred.Observer) (*rotator[C], error) {
 	r := new(rotator[C])
 	if opts != nil {
 		r.opts = *opts
+	}
+	if r.opts.Observer == nil {
+		r.opts.Observer = observer
 	}
 	switch r.opts.Previous {
 	case "":

@@ -38,6 +38,9 @@ type SecretOptions struct {
 	Cache *secretsource.CacheOptions
 	// Rotation says what happens when a server refuses a secret; nil: the defaults.
 	Rotation *RotationOptions
+	// Observer is told of the events of Cache and Rotation, where these have none
+	// of their own; nil: slog's default logger.
+	Observer smartcred.Observer
 }
 
 // ClientSecretBasic authenticates with a client secret in the Authorization

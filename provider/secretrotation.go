@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/rotation"
@@ -17,20 +18,28 @@ import (
 type secrets struct {
 	cache   *secretsource.Cache
 	rotator *rotator[secretsource.Secret]
-	key     [32]byte // of what Check compares
+	key     [32]byte               // of what Check compares
+	told    atomic.Pointer[string] // the version that was last reported as revoked
 }
 
 func newSecrets(method Method, source secretsource.Source, o SecretOptions) (*secrets, error) {
 	if source == nil {
 		return nil, &smartcred.ConfigError{Option: "secret", Problem: "no secret source given"}
 	}
-	r, err := newRotator[secretsource.Secret](method, o.Rotation)
+	r, err := newRotator[secretsource.Secret](method, o.Rotation, o.Observer)
 	if err != nil {
 		return nil, err
 	}
 	cache, ok := source.(*secretsource.Cache)
 	if !ok {
-		cache = secretsource.NewCache(source, o.Cache)
+		var c secretsource.CacheOptions
+		if o.Cache != nil {
+			c = *o.Cache
+		}
+		if c.Observer == nil {
+			c.Observer = o.Observer
+		}
+		cache = secretsource.NewCache(source, &c)
 	}
 	s := &secrets{cache: cache, rotator: r}
 	_, _ = rand.Read(s.key[:]) // never fails: crypto/rand ends the process instead
@@ -116,21 +125,22 @@ type secretCandidates struct {
 
 func (c *secretCandidates) Current(ctx context.Context) (rotation.Candidate[secretsource.Secret], error) {
 	secret, err := c.cache.Lookup(ctx, secretsource.Current)
-	return c.asCurrent(secret, err)
+	return c.asCurrent(ctx, secret, err)
 }
 
 func (c *secretCandidates) Newer(ctx context.Context, than rotation.Candidate[secretsource.Secret]) (rotation.Candidate[secretsource.Secret], error) {
 	secret, err := c.cache.Newer(ctx, than.Value)
-	return c.asCurrent(secret, err)
+	return c.asCurrent(ctx, secret, err)
 }
 
-func (c *secretCandidates) asCurrent(secret secretsource.Secret, err error) (rotation.Candidate[secretsource.Secret], error) {
+func (c *secretCandidates) asCurrent(ctx context.Context, secret secretsource.Secret, err error) (rotation.Candidate[secretsource.Secret], error) {
 	const op = "look up client secret"
 	switch {
 	case err != nil:
 	case len(secret.Reveal()) == 0:
 		err = fmt.Errorf("the source's value is empty: %w", smartcred.ErrNotFound)
 	case c.rotator.isRevoked(secret.Version):
+		c.tellRevoked(ctx, secret.Version)
 		err = fmt.Errorf("version %s, which is current, is revoked by the configuration: %w", secret.Version, smartcred.ErrNotFound)
 	}
 	if err != nil {
@@ -138,6 +148,16 @@ func (c *secretCandidates) asCurrent(secret secretsource.Secret, err error) (rot
 	}
 	c.current = secret
 	return asCandidate(secret, rotation.Current), nil
+}
+
+// tellRevoked reports once that the configuration revoked the current secret.
+func (s *secrets) tellRevoked(ctx context.Context, version string) {
+	if last := s.told.Swap(&version); last != nil && *last == version {
+		return
+	}
+	smartcred.Notify(ctx, s.rotator.opts.Observer, smartcred.Event{
+		Kind: smartcred.EventSecretRevoked, Version: version, Detail: "the configuration revoked the current secret",
+	})
 }
 
 func (c *secretCandidates) Others(ctx context.Context, inForce func([]byte) bool) ([]rotation.Candidate[secretsource.Secret], error) {

@@ -380,7 +380,7 @@ func TestCacheAnswersEndTheValue(t *testing.T) {
 		err    error
 		events []smartcred.EventKind
 	}{
-		"not found": {smartcred.ErrNotFound, nil},
+		"not found": {smartcred.ErrNotFound, []smartcred.EventKind{smartcred.EventSecretRevoked}},
 		"denied":    {smartcred.ErrDenied, []smartcred.EventKind{smartcred.EventBackendDenied}},
 		"invalid":   {smartcred.ErrInvalidConfig, nil},
 		"untyped":   {broken, nil},

@@ -123,7 +123,7 @@ func (c *Cache) landOutage(stage Stage, f *lookup, now time.Time) smartcred.Even
 // landRefusal: the source answered, and the answer is no.
 func (c *Cache) landRefusal(stage Stage, f *lookup, now time.Time) smartcred.Event {
 	s := &c.slots[stage]
-	version := s.last.Version
+	version, had := s.last.Version, !s.last.IsZero()
 	s.lose()
 	s.failures = 0
 	ttl := min(errorTTL, c.opts.TTL)
@@ -131,17 +131,19 @@ func (c *Cache) landRefusal(stage Stage, f *lookup, now time.Time) smartcred.Eve
 		ttl = c.opts.TTL
 	}
 	f.served = answer{err: f.err, until: now.Add(ttl)}
-	if !errors.Is(f.err, smartcred.ErrDenied) {
+	event := smartcred.Event{Version: version, Backend: c.opts.Name, Detail: fmt.Sprintf("%s secret", stage), Err: f.err}
+	switch {
+	case errors.Is(f.err, smartcred.ErrDenied):
+		event.Kind = smartcred.EventBackendDenied
+	case errors.Is(f.err, smartcred.ErrNotFound) && stage == Current && had:
+		event.Kind = smartcred.EventSecretRevoked
+	case s.told == smartcred.EventSecretRevoked && errors.Is(f.err, smartcred.ErrNotFound):
+		return smartcred.Event{} // as before
+	default:
 		s.told = ""
 		return smartcred.Event{}
 	}
-	return s.tell(smartcred.Event{
-		Kind:    smartcred.EventBackendDenied,
-		Version: version,
-		Backend: c.opts.Name,
-		Detail:  fmt.Sprintf("%s secret", stage),
-		Err:     f.err,
-	})
+	return s.tell(event)
 }
 
 // tell returns e, or nothing if it was the last that was told.
