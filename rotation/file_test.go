@@ -297,7 +297,7 @@ func TestFileStaysSmall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("secret-value-0")
 		e := rotation.New[string](&rotation.Options{Memory: rotation.File(path), Observer: smartcred.Discard})
-		for n := range 2000 {
+		for n := range unlessRaced(2000, 300) {
 			w.mu.Lock()
 			w.current = fmt.Sprint("secret-value-", n)
 			w.mu.Unlock()
@@ -315,7 +315,7 @@ func TestFileStaysSmall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d bytes after 2,000 values in 33 hours", len(raw))
+	t.Logf("%d bytes", len(raw))
 	if len(raw) > 16<<10 {
 		t.Errorf("the file has %d bytes", len(raw))
 	}

@@ -34,10 +34,7 @@ func TestModel(t *testing.T) {
 		runSequence(t, *oneSeed)
 		return
 	}
-	count := uint64(*sequences)
-	if raced {
-		count /= 10
-	}
+	count := uint64(*sequences / unlessRaced(1, 10))
 	var next atomic.Uint64
 	for worker := range runtime.GOMAXPROCS(0) {
 		t.Run(fmt.Sprint("worker ", worker), func(t *testing.T) {
