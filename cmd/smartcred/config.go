@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -112,8 +113,15 @@ var secretNames = []string{"client_secret", "password", "passphrase", "private_k
 
 // unknownKey is the error for a key of the file that does not exist.
 func unknownKey(key string, line int) error {
+	if !plainName.MatchString(key) {
+		return fileError("", line, "an unknown key; smartcred token --help lists all")
+	}
 	return fileError(key, line, unknownOption(key, "", (*option).name))
 }
+
+// plainName is what an unknown flag or key may look like to be repeated. A secret that
+// was pasted in its place has digits, capitals or other signs, or is longer.
+var plainName = regexp.MustCompile(`^[a-z][a-z_-]{0,31}$`)
 
 // unknownOption says what to do instead of writing name; prefix goes before the
 // names of flags.

@@ -265,12 +265,18 @@ func TestUsage(t *testing.T) {
 	w.run("token", "--token-params", "x").fails(exitUsage, "--token-params: unknown here; it is a map")
 	w.run("token", "--client-id").fails(exitUsage, "--client-id: has no value")
 	w.run("token", "--json=hunter2").fails(exitUsage, "--json: has a value that is no bool")
-	for _, args := range [][]string{{"token", "hunter2"}, {"token", "--client-secret", "hunter2"}, {"token", "--password=hunter2"}, {"token", "-phunter2"}, {"jwks", "hunter2"}, {"hunter2"}, {"token", "--json=hunter2"}} {
+	for _, args := range [][]string{{"token", "hunter2"}, {"token", "--client-secret", "hunter2"}, {"token", "--password=hunter2"}, {"token", "-phunter2"}, {"jwks", "hunter2"}, {"hunter2"}, {"token", "--json=hunter2"},
+		{"token", "--hunter2"}, {"token", "--hunter2=x"}, {"--hunter2"}, {"rotation", "--hunter2"}, {"version", "--hunter2"}, {"completion", "bash", "hunter2"}} {
 		r := w.run(args...)
 		r.fails(exitUsage)
 		if strings.Contains(r.stderr, "hunter2") {
 			t.Errorf("%q: the value is printed: %s", args, r.stderr)
 		}
+	}
+	w.run("token", "--"+strings.Repeat("x", 33)).fails(exitUsage, "token: an unknown flag")
+	w.write("pasted.yaml", "hunter2: x\n")
+	if r := w.run("token", "--config", "pasted.yaml"); r.status != exitUsage || strings.Contains(r.stderr, "hunter2") || !strings.Contains(r.stderr, "an unknown key; smartcred token --help lists all (line 1)") {
+		t.Errorf("status %d, %s", r.status, r.stderr)
 	}
 	for _, args := range [][]string{{"--help"}, {"token", "--help"}, {"help", "jwks", "serve"}, {"version"}, {"completion", "bash"}} {
 		if r := w.run(args...); r.ok() == "" || r.stderr != "" {

@@ -138,14 +138,12 @@ func (o *session) openKeys(ctx context.Context, needs need) error {
 	if err != nil {
 		return openError("signer", "open signer", err)
 	}
-	if o.previous == previousNever {
-		s = withoutPrevious{s}
-	}
 	o.keys, err = signer.NewKeySet(s, &signer.KeySetOptions{
 		KeyID:                o.keyID,
 		AllowedKIDs:          o.allowedKIDs,
 		RequireNonExportable: o.requireNonExportable,
 		Revoked:              o.revoked,
+		WithoutPrevious:      o.previous == previousNever,
 		PublishFor:           o.publishFor,
 		Timeout:              o.timeout,
 		Backend:              withoutQuery(o.settings.signer),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -52,7 +53,13 @@ is there. Where another backend keeps it, revoke says what to run there.`,
 	return cmd
 }
 
-var errUnknownName = &smartcred.ConfigError{Problem: "nothing in use has that version or kid; smartcred rotation status lists what has, and revoked in the configuration takes any"}
+// unknownName is the error for a version or kid that is not among what there is.
+func unknownName(what string, unreadable error) error {
+	return errors.Join(&smartcred.ConfigError{Problem: what + "; smartcred rotation status lists what there is, and revoked in the configuration takes any"}, unreadable)
+}
+
+// nothingThere is what revoke says where its work is done.
+func nothingThere(path string) string { return "nothing to do: there is no " + path }
 
 // revokeKey removes the file of a key, and says what was done.
 func (o *session) revokeKey(ctx context.Context, name string, force bool) (string, error) {
@@ -67,15 +74,19 @@ func (o *session) revokeKey(ctx context.Context, name string, force bool) (strin
 	defer unlock()
 	// By kid or version first: a key may be called next.
 	var unreadable error
-	byStage := ""
+	byStage, nothing := "", ""
 	for _, suffix := range []string{suffixNext, "", suffixPrevious} {
 		f, err := o.keyFile(ctx, suffix)
 		unreadable = errors.Join(unreadable, err)
 		if f.has(name) || suffix == "" && name != "" && name == o.keyID {
 			return o.removeKey(f, suffix, force)
 		}
-		if f.info != nil && name == stageOf(suffix) {
+		switch {
+		case name != stageOf(suffix):
+		case f.info != nil:
 			byStage = suffix
+		case err == nil && suffix != "":
+			nothing = nothingThere(f.path)
 		}
 	}
 	if byStage != "" || name == "current" {
@@ -85,7 +96,10 @@ func (o *session) revokeKey(ctx context.Context, name string, force bool) (strin
 		}
 		return o.removeKey(f, byStage, force)
 	}
-	return "", errors.Join(errUnknownName, unreadable)
+	if nothing != "" {
+		return nothing, nil
+	}
+	return "", unknownName("no key in the files has that kid or version", unreadable)
 }
 
 func stageOf(suffix string) string {
@@ -104,7 +118,7 @@ func (o *session) removeKey(f keyFile, suffix string, force bool) (string, error
 	}
 	switch {
 	case f.info == nil:
-		return "", &smartcred.ConfigError{Problem: f.path + " is not there: nothing to do"}
+		return "", &smartcred.ConfigError{Problem: f.path + " is not there"}
 	case len(f.keys) > 1:
 		return "", &smartcred.ConfigError{Problem: fmt.Sprintf("%s holds %d keys: take this one out of it, or add it to the configuration: revoked: [KID]", f.path, len(f.keys))}
 	case suffix == "" && !force:
@@ -141,15 +155,21 @@ func (o *session) revokeSecret(ctx context.Context, name string, force bool) (st
 		if name != stage.String() && (name != secret.Version || name == "") {
 			continue
 		}
-		if _, err := os.Lstat(path + suffix); err != nil {
-			return "", &smartcred.ConfigError{Problem: path + suffix + " is not there: nothing to do"}
+		switch _, err := os.Lstat(path + suffix); {
+		case errors.Is(err, fs.ErrNotExist) && stage == secretsource.Previous:
+			return nothingThere(path + suffix), nil
+		case err != nil:
+			return "", &smartcred.ConfigError{Problem: path + suffix + " can't be looked at", Err: err}
 		}
 		return o.removeSecret(path+suffix, stage, secret, force)
 	}
 	if o.stateFile == "" && strings.HasPrefix(name, "fp-") {
 		return "", &smartcred.ConfigError{Problem: "without state_file versions of secrets in files are different in every run: name it current or previous"}
 	}
-	return "", errors.Join(errUnknownName, unreadable)
+	if name == stageOf(suffixNext) {
+		return "nothing to do: secrets have no next one", nil
+	}
+	return "", unknownName("neither the current nor the previous secret has that version", unreadable)
 }
 
 func (o *session) removeSecret(path string, stage secretsource.Stage, secret secretsource.Secret, force bool) (string, error) {

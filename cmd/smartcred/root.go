@@ -46,6 +46,14 @@ configuration file ever holds a secret, only a reference to one.`,
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageFunc(usage)
 	root.AddCommand(a.token(), a.assertion(), a.jwks(), a.keygen(), a.discover(), a.checkup(), a.rotation(), a.version())
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		for _, shell := range cmd.Commands() {
+			if cmd.Name() == "completion" {
+				shell.Args = noArguments // cobra's own check repeats them
+			}
+		}
+	}
 	return root
 }
 
@@ -125,7 +133,7 @@ func commandNames(cmd *cobra.Command) string {
 }
 
 // flagError says what is wrong with the flags without what they were given: it
-// may be a secret in the wrong place.
+// may be a secret in the wrong place, also where a flag's name belongs.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var noValue *pflag.ValueRequiredError
@@ -135,10 +143,14 @@ func flagError(cmd *cobra.Command, err error) error {
 		return err
 	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "":
 		name := unknown.GetSpecifiedName()
-		if !cmd.HasParent() {
+		switch {
+		case !plainName.MatchString(name):
+			return &smartcred.ConfigError{Problem: "an unknown flag; smartcred token --help lists all"}
+		case !cmd.HasParent():
 			return &smartcred.ConfigError{Option: "--" + name, Problem: "unknown here; flags follow the command"}
+		default:
+			return &smartcred.ConfigError{Option: "--" + name, Problem: unknownOption(name, "--", (*option).flag)}
 		}
-		return &smartcred.ConfigError{Option: "--" + name, Problem: unknownOption(name, "--", (*option).flag)}
 	case errors.As(err, &noValue):
 		return &smartcred.ConfigError{Option: "--" + noValue.GetSpecifiedName(), Problem: "has no value"}
 	case errors.As(err, &wrong):

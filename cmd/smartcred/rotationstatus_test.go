@@ -163,7 +163,12 @@ func TestRevokeASecret(t *testing.T) {
 	if exists(t, filepath.Join(w.dir, "secret.previous")) {
 		t.Error("secret.previous is there")
 	}
-	revoke("previous").fails(exitUsage, "is not there")
+	for name, says := range map[string]string{"previous": "there is no secret.previous", "next": "secrets have no next one"} {
+		if r := revoke(name); r.ok() != "" || r.stderr != "nothing to do: "+says+"\n" {
+			t.Errorf("revoke %s: %q", name, r.stderr)
+		}
+	}
+	revoke("unknown", stateFlag).fails(exitUsage, "neither the current nor the previous secret has that version")
 	w.run(w.args("token", "--secret", "file:secret", stateFlag, "--revoked", version)...).fails(exitBackend, "revoked by the configuration")
 	w.write("whole.json", `{"client_secret": "new"}`)
 	w.run("rotation", "revoke", "current", "--force", "--secret", "file:whole.json#client_secret").fails(exitUsage, "holds more than this secret")
@@ -196,6 +201,11 @@ func TestAdvice(t *testing.T) {
 		{"degraded", standing{Degraded: "vault: down"}, true, "mend the backend: vault: down"},
 		{"nothing known", standing{Credentials: []*held{{Stage: "current"}}}, false, "set state_file"},
 		{"published long enough", standing{file: true, publishFor: time.Hour, publishSince: now.Add(-time.Hour), Credentials: []*held{{Stage: "next"}, {Stage: "current"}}}, true, "rotation activate"},
+		{"next is refused", standing{file: true, publishFor: time.Hour, publishSince: now.Add(-time.Hour), Credentials: []*held{{Stage: "next", Probe: &probed{Result: probeRefused}}, {Stage: "current"}}}, false, "the server refuses the next key: register it"},
+		{"next is refused and scheduled", standing{Credentials: []*held{{Stage: "next", NotBefore: now.Add(time.Hour), Probe: &probed{Result: probeRefused}}, {Stage: "current"}}}, false, "the server refuses the next key: register it"},
+		{"next was refused", standing{file: true, publishFor: time.Hour, publishSince: now.Add(-time.Hour), Credentials: []*held{{Stage: "next", Refusals: 1}, {Stage: "current"}}}, false, "refused the next key before: smartcred rotation status --probe"},
+		{"next was refused and is taken", standing{file: true, publishFor: time.Hour, publishSince: now.Add(-time.Hour), Credentials: []*held{{Stage: "next", Refusals: 1, Probe: &probed{Result: probeAccepted}}, {Stage: "current", Probe: &probed{Result: probeAccepted}}}}, true, "published for publish_for: smartcred rotation activate"},
+		{"a step back", standing{file: true, publishFor: time.Hour, publishSince: now.Add(-time.Hour), Credentials: []*held{{Stage: "next", Worked: now}, {Stage: "current"}}}, false, "was in use at this server before: smartcred rotation activate makes it sign again"},
 		{"a key in a file", standing{file: true, Method: provider.MethodPrivateKeyJWT, Credentials: []*held{{Stage: "current"}}}, false, "rotation new-key"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -24,7 +24,7 @@ func (s *standing) advise(now time.Time) {
 		act("the current one ended at %s: put a new one in its place", when(current.Expires))
 	}
 	s.adviseRefused(now, current, act)
-	if next != nil && !next.works() {
+	if next != nil && !(next.works() && current != nil && current.refused()) {
 		s.adviseNext(now, next, act)
 	}
 	if s.ActionNeeded {
@@ -81,6 +81,12 @@ func (s *standing) adviseRefused(now time.Time, current *held, act func(string, 
 // adviseNext says when the next key may take over.
 func (s *standing) adviseNext(now time.Time, next *held, act func(string, ...any)) {
 	switch {
+	case next.Probe != nil && next.Probe.Result == probeRefused:
+		s.Next = append(s.Next, "the server refuses the next key: register it there (smartcred jwks prints the set), or wait until the server has fetched the set; then probe again")
+	case s.file && next.Probe == nil && next.Refusals > 0:
+		s.Next = append(s.Next, "the server refused the next key before: smartcred rotation status --probe asks whether it takes it now; smartcred rotation revoke next removes it")
+	case s.file && !next.Worked.IsZero() && !next.InForce:
+		s.Next = append(s.Next, "the next key was in use at this server before: smartcred rotation activate makes it sign again, smartcred rotation revoke next removes it")
 	case !s.file && next.NotBefore.IsZero():
 		s.Next = append(s.Next, "the next key signs once it is named in signer, or when the server refuses the others")
 	case !s.file:

@@ -4,15 +4,12 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	"io"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/provider"
 	"github.com/smartcred/smartcred/rotation"
-	"github.com/smartcred/smartcred/signer"
 )
 
 // openState opens the file that carries over what was learned of credentials.
@@ -58,33 +55,4 @@ func (s *settings) scope() rotation.Scope {
 // learned reads and forgets state without a credential at hand.
 func (o *session) learned() *rotation.Engine[struct{}] {
 	return rotation.New[struct{}](&rotation.Options{Memory: o.memory, Observer: o.observer})
-}
-
-// withoutPrevious is a signer whose keys before the current one are not there:
-// previous: never, which the JWK Set has to follow too.
-type withoutPrevious struct{ signer.Signer }
-
-// Keys implements [signer.Signer].
-func (s withoutPrevious) Keys(ctx context.Context) ([]signer.Key, error) {
-	keys, err := s.Signer.Keys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	now, current := time.Now(), map[signer.Algorithm]bool{}
-	return slices.DeleteFunc(slices.Clone(keys), func(key signer.Key) bool {
-		if key.NotBefore.After(now) {
-			return false
-		}
-		older := current[key.Algorithm]
-		current[key.Algorithm] = true
-		return older
-	}), nil
-}
-
-// Close implements [io.Closer].
-func (s withoutPrevious) Close() error {
-	if c, ok := s.Signer.(io.Closer); ok {
-		return c.Close()
-	}
-	return nil
 }
