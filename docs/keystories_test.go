@@ -113,6 +113,21 @@ var keyStories = map[string]func(*story){
 		s.expect("key_published", "key_published", "key_activated", "credential_selected",
 			"key_revoked", "key_activated", "token_dropped", "credential_selected")
 	},
+	"leaked and previous never": func(s *story) {
+		k := keyPEMs()
+		s.put("key.pem.next", k[1])
+		s.startKey(provider.RotationOptions{Previous: provider.PreviousNever})
+		s.register(k[0], k[1])
+		s.wantFailed(s.call(30*time.Second), 0)
+		s.activateKey()
+		s.wantFailed(s.call(3*time.Minute), 0)
+		s.wantRefused(0)
+		if published, err := s.keys.Published(s.ctx); err != nil || len(published) != 1 || published[0].ID != s.asSigner(k[1], "", time.Time{}).key.ID {
+			s.Errorf("published: %v, %v", published, err)
+		}
+		s.expect("key_published", "key_published", "key_activated", "credential_selected",
+			"key_revoked", "key_activated", "token_dropped", "credential_selected")
+	},
 	"only one kid is allowed": func(s *story) {
 		k := keyPEMs()
 		s.put("key.pem.previous", k[1])

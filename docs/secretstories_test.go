@@ -95,7 +95,10 @@ var secretStories = map[string]func(*story){
 		err := s.fresh()
 		var refused *rotation.RefusedError
 		if !errors.As(err, &refused) || !refused.BudgetSpent {
-			s.Errorf("%v, want a spent budget", err)
+			s.Fatalf("%v, want a spent budget", err)
+		}
+		if !strings.Contains(s.log.String(), refused.Until.UTC().Format(time.RFC3339)) {
+			s.Errorf("until %s, which no all_refused names", refused.Until)
 		}
 		s.say(err)
 		s.call(23 * time.Hour)
@@ -111,6 +114,9 @@ var secretStories = map[string]func(*story){
 		s.server.SetSecrets(clientID, "old-secret")
 		if failed := s.call(10 * time.Minute); failed > 300 {
 			s.Errorf("healed after %d s only", failed)
+		}
+		if !strings.Contains(s.log.String(), "is in use after all were refused") {
+			s.Error("nobody is told that it works again")
 		}
 	},
 	"reset": func(s *story) {
@@ -160,6 +166,7 @@ var secretStories = map[string]func(*story){
 			s.Errorf("%v, want not found: previous takes no one's place", err)
 		}
 		s.wantRefused(0)
+		s.expect("credential_selected", "secret_revoked", "token_dropped")
 		s.say(err)
 	},
 	"the source is down, then denies": func(s *story) {

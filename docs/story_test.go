@@ -151,7 +151,9 @@ func (s *story) withKeys(source signer.Signer, o provider.RotationOptions) {
 	s.Helper()
 	o.Observer = s.observer()
 	var err error
-	s.keys, err = signer.NewKeySet(source, &signer.KeySetOptions{Backend: "file:/etc/smartcred/key.pem", Observer: s.observer()})
+	s.keys, err = signer.NewKeySet(source, &signer.KeySetOptions{
+		Backend: "file:/etc/smartcred/key.pem", Observer: s.observer(), WithoutPrevious: o.Previous == provider.PreviousNever,
+	})
 	s.must(err)
 	s.provider, err = provider.NewPrivateKeyJWT(s.keys, &provider.PrivateKeyJWTOptions{Rotation: &o})
 	s.must(err)
