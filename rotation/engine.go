@@ -51,7 +51,7 @@ type state struct {
 	record record
 	last   *RefusedError // what callers get while a back-off lasts
 	leader chan struct{} // closed when the caller that has the turn gives it back; nil: nobody has it
-	late   time.Time     // when the last warning of a previous credential in force was given
+	late   int64         // when the last warning of a previous credential in force was given, in Unix seconds; 0: not yet
 	memory *exchange     // nil without a memory
 }
 

@@ -40,9 +40,9 @@ func (c *caller[C]) notifyAllRefused(ctx context.Context, failed *RefusedError) 
 // notifyLate warns once a day that a credential past its time is in force.
 func (c *caller[C]) notifyLate(ctx context.Context, x candidate[C], now time.Time) {
 	c.state.mu.Lock()
-	due := c.state.late.IsZero() || now.Sub(c.state.late) >= 24*time.Hour
+	due := now.Unix()-c.state.late >= int64(24*time.Hour/time.Second)
 	if due {
-		c.state.late = now
+		c.state.late = now.Unix()
 	}
 	c.state.mu.Unlock()
 	if due {
