@@ -92,7 +92,7 @@ func testCommand(t *testing.T) {
 	server.handle(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
 	for _, args := range [][]string{
 		at("token", "--secret", accessToken), at("token", "--signer", accessToken), at("token", "--client-secret", accessToken), at("token", "--client-secret="+accessToken),
-		at("token", accessToken), at("token", "-"+accessToken), {accessToken}, at("token", "--timeout", accessToken),
+		at("token", accessToken), at("token", "-"+accessToken), at("token", "--"+accessToken), {"--" + accessToken}, {"completion", "bash", accessToken}, {accessToken}, at("token", "--timeout", accessToken),
 		at("token", "--secret", "file:object#client_secret"), at("token", "--secret", "vault-kv://user:"+accessToken+"@m/p#f"), at("token", "--secret", "file:secret?x="+accessToken),
 		at("token", "--signer", "file:cut.pem"), at("token", "--signer", "file:secret"), at("token", "--signer", "file:encrypted.pem"),
 		at("token", "--signer", "file:encrypted.pem?passphrase="+accessToken), at("token", "--signer", "file:encrypted.pem?passphrase-source="+accessToken),
