@@ -74,7 +74,7 @@ const (
 	spare
 )
 
-// permit is the budget: 12 in an hour, 20 in a day at once and one an hour up to
+// permit is the budget: 12 in an hour, 16 in a day at once and one an hour up to
 // 40, and 4 new values an hour beside it. Codes have the same again, which they
 // share with the others.
 func (j *judge) permit(value string, code bool, now time.Time) ground {
@@ -85,7 +85,7 @@ func (j *judge) permit(value string, code bool, now time.Time) ground {
 	}
 	hour, day := within(spent, time.Hour, now), within(spent, 24*time.Hour, now)
 	switch {
-	case hour < 12 && day < 20:
+	case hour < 12 && day < 16:
 		return budget
 	case isNew && within(fresh, time.Hour, now) < 4:
 		return newValue

@@ -23,7 +23,7 @@ type Policy struct {
 
 	// HourlyBudget and DailyBudget are how many requests of credentials that
 	// have not worked at this server may be refused in any hour and in any 24
-	// hours; 0: 12 and 40. 24 of the day's (half of it, if it is under 48) are
+	// hours; 0: 12 and 40. 24 of the day's (three fifths, if it is under 40) are
 	// kept for later: when the others are spent, one request an hour remains.
 	// Calls with a single-use grant have the same budget again, which they
 	// share with the others but can't take from them.

@@ -276,7 +276,7 @@ func (r *record) permit(p Policy, i id, single bool, now time.Time) permission {
 	hour, day := within(spent, time.Hour, now), within(spent, 24*time.Hour, now)
 	// What is kept back for the request an hour that remains is part of the
 	// day's budget, so that the budget holds whatever happens.
-	atOnce := p.DailyBudget - min(24, p.DailyBudget/2)
+	atOnce := p.DailyBudget - min(24, p.DailyBudget*3/5)
 	switch {
 	case hour < p.HourlyBudget && day < atOnce:
 		return withinBudget
