@@ -39,6 +39,9 @@ type load struct {
 
 	calls, failures atomic.Int64
 
+	sending sync.RWMutex // read-held by each token request on its way
+	ended   bool         // no more are sent; guarded by sending
+
 	mu               sync.Mutex
 	granted, refused int             // token requests
 	took             map[string]bool // what the server took: secrets, and keys by their kid
@@ -51,9 +54,17 @@ type watch struct {
 }
 
 func (w watch) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Method != http.MethodPost {
+		return w.RoundTripper.RoundTrip(req)
+	}
+	w.load.sending.RLock()
+	defer w.load.sending.RUnlock()
+	if w.load.ended {
+		return nil, errors.New("the load has ended")
+	}
 	resp, err := w.RoundTripper.RoundTrip(req)
-	if err != nil || req.Method != http.MethodPost {
-		return resp, err
+	if err != nil {
+		return nil, err
 	}
 	body, err := req.GetBody()
 	if err != nil {
@@ -168,6 +179,10 @@ func (l *load) finish(t *testing.T, rotations int) {
 	t.Helper()
 	l.stop()
 	l.wg.Wait()
+	// A token is renewed ahead of its end with no caller waiting for it.
+	l.sending.Lock()
+	l.ended = true
+	l.sending.Unlock()
 	took := time.Since(l.start)
 	t.Logf("%d calls by %d callers in %s, %d failed; %d rotations; %d token requests: %d tokens, and %d beyond one per token life",
 		l.calls.Load(), callers, took.Round(time.Millisecond), l.failures.Load(), rotations, l.granted+l.refused, l.granted, l.refused)
