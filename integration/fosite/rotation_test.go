@@ -238,8 +238,8 @@ func rotatedKeys(t *testing.T, alg signer.Algorithm) (path string, p *provider.P
 	return path, p
 }
 
-// registerPublished registers what p publishes once that is n keys.
-func registerPublished(t *testing.T, s *server, alg signer.Algorithm, p *provider.PrivateKeyJWT, n int) {
+// awaitPublished waits until p publishes n keys.
+func awaitPublished(t *testing.T, p *provider.PrivateKeyJWT, n int) {
 	t.Helper()
 	for {
 		keys, err := p.KeySet().Published(t.Context())
@@ -247,10 +247,16 @@ func registerPublished(t *testing.T, s *server, alg signer.Algorithm, p *provide
 			t.Fatal(err)
 		}
 		if len(keys) == n {
-			break
+			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// registerPublished registers what p publishes once that is n keys.
+func registerPublished(t *testing.T, s *server, alg signer.Algorithm, p *provider.PrivateKeyJWT, n int) {
+	t.Helper()
+	awaitPublished(t, p, n)
 	client := registration("app", provider.MethodPrivateKeyJWT)
 	client.TokenEndpointAuthSigningAlgorithm = string(alg)
 	client.JSONWebKeys = servedKeys(t, p)
@@ -321,11 +327,11 @@ func TestKeyThatIsNotRegisteredYet(t *testing.T) {
 	if err := callOnce(t.Context(), s, client, "before"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(path, path+".previous"); err != nil {
+	if err := os.Link(path, path+".previous"); err != nil { // path is read all the time, and never gone
 		t.Fatal(err)
 	}
 	replaceFile(t, path, pemOf(t, newKey(t, signer.ES384)))
-	time.Sleep(200 * time.Millisecond)
+	awaitPublished(t, p, 2)
 	before := len(s.tokenRequests())
 	err := callOnce(t.Context(), s, client, "unknown kid")
 	refused(t, err, provider.ErrInvalidRequest, http.StatusBadRequest)
