@@ -12,6 +12,7 @@ import (
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/provider"
+	"github.com/smartcred/smartcred/secretsource"
 	"github.com/smartcred/smartcred/signer"
 )
 
@@ -65,13 +66,25 @@ func Example_severalVersions() {
 	// Output: version 1 signs
 }
 
-// report is what a health endpoint may show of a rotation.
-func report(ctx context.Context, p provider.Rotator, clientID, baseURL string) {
+// What a health endpoint may show of a rotation, here before the first request.
+func Example_status() {
+	p, err := provider.NewClientSecretBasic(secretsource.Static([]byte("secret")), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer p.Close()
+	ctx, clientID, baseURL := context.Background(), "my-app", "https://fhir.example.com/r4"
+
 	s := p.Status(ctx, clientID, baseURL)
 	fmt.Println("in force:", s.InForce.Version, s.InForce.KeyID, "adopted:", s.Adopted)
 	fmt.Println("back-off until:", s.BackoffUntil, "because:", s.LastError)
 	fmt.Println("refusals left for what never worked:", s.HourlyBudget, "this hour,", s.DailyBudget, "today")
 	fmt.Println("source or signer:", s.Degraded)
+	// Output:
+	// in force:   adopted: false
+	// back-off until: 0001-01-01 00:00:00 +0000 UTC because: <nil>
+	// refusals left for what never worked: 12 this hour, 40 today
+	// source or signer: <nil>
 }
 
 func newKey() crypto.Signer {
