@@ -20,7 +20,7 @@ import (
 const crashEnv = "SMARTCRED_CANARY_CRASH"
 
 // A panicking is a provider, source and signer that ends the program.
-type panicking struct{ held func() []byte }
+type panicking struct{}
 
 func (panicking) Lookup(context.Context, secretsource.Stage) (secretsource.Secret, error) {
 	panic("own text")
