@@ -60,7 +60,7 @@ func TestOpenFilePassphraseSource(t *testing.T) {
 	}
 }
 
-// A closable is a secret source that knows whether it was closed.
+// A closable is a secret source that counts how often it was closed.
 type closable struct {
 	secretsource.Source
 	closed int
@@ -68,13 +68,19 @@ type closable struct {
 
 func (c *closable) Close() error { c.closed++; return nil }
 
+var countedSource = &closable{Source: secretsource.Static([]byte("x"))}
+
+// The registry is the process's: a scheme is registered once, however often a test runs.
+func init() {
+	secretsource.Register("test-passphrase", func(context.Context, *url.URL, *secretsource.OpenOptions) (secretsource.Source, error) {
+		return countedSource, nil
+	})
+}
+
 func TestOpenThatFailsClosesThePassphraseSource(t *testing.T) {
 	dir := t.TempDir()
 	putKey(t, filepath.Join(dir, "rsa1024.pem"), "rsa1024.pem")
-	source := &closable{Source: secretsource.Static([]byte("x"))}
-	secretsource.Register("test-passphrase", func(context.Context, *url.URL, *secretsource.OpenOptions) (secretsource.Source, error) {
-		return source, nil
-	})
+	source := countedSource
 	for name, alg := range map[string]Algorithm{"the algorithm is unknown": "XS1", "the key is weak": ""} {
 		t.Run(name, func(t *testing.T) {
 			source.closed = 0
