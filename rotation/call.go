@@ -48,7 +48,7 @@ type caller[C any] struct {
 	tried     []id
 	pending   []sent[C]   // refusals that count only once another credential worked
 	asked     bool        // current was looked up past the cache
-	again     bool        // current is sent once more
+	again     id          // what is sent once more; zero: nothing
 	unusable  bool        // current can't be used, and was not sent
 	leading   bool        // this caller has the turn
 	trial     bool        // a back-off is over: each credential once
@@ -133,7 +133,7 @@ func (c *caller[C]) readCurrent(ctx context.Context) error {
 func (c *caller[C]) setCurrent(current Candidate[C]) (changed bool) {
 	i := c.key.identify(current.Identity)
 	if changed = i != c.current.id; changed {
-		c.listed, c.again, c.unusable = false, false, false
+		c.listed, c.again, c.unusable = false, id{}, false
 	}
 	c.current = candidate[C]{current, i}
 	return changed
@@ -218,32 +218,38 @@ func (c *caller[C]) send(ctx context.Context, x sent[C]) (done bool, err error) 
 	if err != nil {
 		return true, c.failed(err)
 	}
-	if !changed && x.id == c.current.id && !c.trial && ctx.Err() == nil {
-		c.considerAgain(ctx)
+	if !changed && !c.trial && ctx.Err() == nil {
+		c.considerAgain(ctx, x.id)
 	}
 	return false, nil
 }
 
-// considerAgain decides whether current, which worked before, is sent once more:
-// if the limit leaves room besides every other credential not under refusal.
-func (c *caller[C]) considerAgain(ctx context.Context) {
+// considerAgain decides whether what was refused first is sent once more: if it
+// is current, or what the server took last, if it has worked before, and if the
+// limit leaves room besides current and every other credential not under refusal.
+func (c *caller[C]) considerAgain(ctx context.Context, refused id) {
 	if !c.listed {
 		c.readOthers(ctx)
 	}
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
+	r := &c.state.record
+	if !r.proven(refused) || refused != c.current.id && refused != r.InForce {
+		return
+	}
 	now := time.Now()
 	room := c.limit - c.sends
-	for _, other := range c.others {
-		r := &c.state.record
-		if slices.Contains(c.tried, other.id) || r.underRefusal(other.id, now) {
+	for _, other := range append([]candidate[C]{c.current}, c.others...) {
+		if slices.Contains(c.tried, other.id) || other.id != c.current.id && r.underRefusal(other.id, now) {
 			continue
 		}
 		if r.proven(other.id) || r.permit(c.engine.policy, other.id, c.call.SingleUse, now) != forbidden {
 			room--
 		}
 	}
-	c.again = room > 0 && c.state.record.proven(c.current.id)
+	if room > 0 {
+		c.again = refused
+	}
 }
 
 func (c *caller[C]) succeeded(ctx context.Context, x sent[C]) {

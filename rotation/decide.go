@@ -47,15 +47,13 @@ func (c *caller[C]) decide(now time.Time) decision[C] {
 		return decision[C]{step: stepOthers}
 	}
 
-	if k := r.find(c.current.id); c.again && !c.leading && k != nil && k.Sent.After(c.refusedAt) && r.underRefusal(c.current.id, now) {
-		c.again = false // another caller sent it once more, and it was refused
+	if k := r.find(c.again); !c.leading && k != nil && k.Sent.After(c.refusedAt) && r.underRefusal(c.again, now) {
+		c.again = id{} // another caller sent it once more, and it was refused
 	}
 	blocked := false
 	for _, last := range []bool{false, true} {
 		for _, x := range c.order(r, last || c.trial) {
-			if x.id == c.current.id && c.again {
-				// what has been tried is tried once more
-			} else if slices.Contains(c.tried, x.id) {
+			if x.id != c.again && slices.Contains(c.tried, x.id) {
 				continue
 			}
 			by := withinBudget
@@ -65,7 +63,7 @@ func (c *caller[C]) decide(now time.Time) decision[C] {
 				}
 			}
 			// The one request an hour is for all in turn, so it goes by age too.
-			comesLast := by == asSpare || x.LastResort || r.underRefusal(x.id, now) && !c.trial && !(c.again && x.id == c.current.id)
+			comesLast := by == asSpare || x.LastResort || r.underRefusal(x.id, now) && !c.trial && x.id != c.again
 			if comesLast != last {
 				continue
 			}
@@ -79,8 +77,8 @@ func (c *caller[C]) decide(now time.Time) decision[C] {
 				}
 				c.state.leader, c.leading = make(chan struct{}), true
 			}
-			if x.id == c.current.id {
-				c.again = false
+			if x.id == c.again {
+				c.again = id{}
 			}
 			return decision[C]{step: stepSend, candidate: sent[C]{x, by}}
 		}

@@ -13,8 +13,9 @@
 //   - The order is current, previous, staged. A refused credential comes last
 //     for a while; it is never barred.
 //   - After a refusal the source is asked past its cache: another value is next.
-//     The same one is sent once more if it has worked at this server before,
-//     because some servers refuse valid requests now and then.
+//     The same one, or the one that the server took last, is sent once more if
+//     it has worked there before, because some servers refuse valid requests now
+//     and then.
 //   - A credential that has not worked at this server is sent by one caller at a
 //     time; the others use one that has, or wait.
 //   - When all were refused every caller gets that error at once, until one of

@@ -186,8 +186,8 @@ func TestRefusedCurrentFallsBackAndComesLastForAWhile(t *testing.T) {
 		do()
 		wantSent(t, w, "old")
 		w.accept("new")
-		do() // refused out of the blue: new is sent whatever its refusal
-		wantSent(t, w, "old new")
+		do() // refused out of the blue: once more, then new is sent whatever its refusal
+		wantSent(t, w, "old old new")
 		do()
 		wantSent(t, w, "new")
 	})

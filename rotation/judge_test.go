@@ -144,7 +144,7 @@ func (j *judge) begins(call *modelCall, value string, now time.Time) {
 		say("which the source has not: it has %s and %v", call.current, call.others)
 	case now != call.last:
 		say("%s after its last look: it waited and did not look again", now.Sub(call.last))
-	case again && (value != call.current || strings.Count(strings.Join(call.sends, " ")+" ", value+" ") > 1):
+	case again && (value != call.sends[0] || strings.Count(strings.Join(call.sends, " ")+" ", value+" ") > 1):
 		say("too often: before were %v", call.sends)
 	case again && !j.proven[value] && !call.proven[value] && !j.broken:
 		say("again, though it never worked here")

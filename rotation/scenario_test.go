@@ -118,9 +118,7 @@ func TestDeadCredentialForAMonth(t *testing.T) {
 	}{
 		"a dead previous, and a flaky server": {"a", 50, "old", 10},
 		"a dead current":                      {"old", 0, "a", 0},
-		// Only the current credential is sent once more, so that each flaky
-		// refusal of the previous one is a failed call.
-		"a dead current, and a flaky server": {"old", 50, "a", 230},
+		"a dead current, and a flaky server":  {"old", 50, "a", 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
