@@ -79,11 +79,22 @@ func (a Assertion) Sign(ctx context.Context, s Signer, key Key) (assertion, jti 
 	if err != nil {
 		return "", "", err
 	}
+	ctx = context.WithValue(ctx, assertionID{}, claims.ID)
 	assertion, err = signToken(ctx, s, key, header, tokenClaims{Claims: claims})
 	if err != nil {
 		return "", "", err
 	}
 	return assertion, claims.ID, nil
+}
+
+type assertionID struct{}
+
+// AssertionID returns the jti of the assertion that a call of [Signer.Sign] is
+// for, empty if it is for none. Backends whose audit log takes a correlation id
+// send it, so that one search finds an assertion there and at the server.
+func AssertionID(ctx context.Context) string {
+	id, _ := ctx.Value(assertionID{}).(string)
+	return id
 }
 
 // Check reports what [Assertion.Sign] would refuse of a, whatever the key.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"time"
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/internal/uri"
@@ -20,6 +21,11 @@ type OpenOptions struct {
 	secretsource.OpenOptions
 	// Algorithm is what the keys sign with; empty: RS384 or ES384, as the key is.
 	Algorithm Algorithm
+	// PublishFor is how long a backend with versions of its own publishes a new
+	// one before it signs: [Key.NotBefore] is that long after the key was made.
+	// It is for servers that fetch the JWK Set by URL. 0: keys are registered by
+	// hand, and newer versions are [Unscheduled].
+	PublishFor time.Duration
 }
 
 // An Opener makes a Signer from a URI whose scheme it was registered for; opts is

@@ -134,7 +134,9 @@ func (o *session) openKeys(ctx context.Context, needs need) error {
 	if o.settings.signer == "" || !signs && needs&(needSigner|needNewKey|needActivate) == 0 {
 		return nil
 	}
-	s, err := signer.Open(ctx, o.settings.signer, &signer.OpenOptions{OpenOptions: o.openOptions("signer"), Algorithm: o.algorithm})
+	s, err := signer.Open(ctx, o.settings.signer, &signer.OpenOptions{
+		OpenOptions: o.openOptions("signer"), Algorithm: o.algorithm, PublishFor: o.publication(),
+	})
 	if err != nil {
 		return openError("signer", "open signer", err)
 	}

@@ -96,3 +96,12 @@ func (s *settings) jku() string {
 	}
 	return s.jwksURL
 }
+
+// publication is how long new versions are published before they sign; 0 where
+// keys are registered by hand.
+func (s *settings) publication() time.Duration {
+	if s.jwksURL == "" {
+		return 0
+	}
+	return s.publishFor
+}
