@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/smartcred/smartcred"
@@ -34,11 +35,15 @@ func withField(src Source, uri *url.URL) Source {
 }
 
 type field struct {
-	src  Source
-	name string
+	src    Source
+	name   string
+	closed atomic.Bool
 }
 
 func (f *field) Lookup(ctx context.Context, stage Stage) (Secret, error) {
+	if f.closed.Load() {
+		return Secret{}, errClosed
+	}
 	whole, err := f.src.Lookup(ctx, stage)
 	if err != nil {
 		return Secret{}, err
@@ -56,7 +61,12 @@ func (f *field) Lookup(ctx context.Context, stage Stage) (Secret, error) {
 }
 
 // Close implements [io.Closer].
-func (f *field) Close() error { return closeSource(f.src) }
+func (f *field) Close() error {
+	if f.closed.Swap(true) {
+		return nil
+	}
+	return closeSource(f.src)
+}
 
 func closeSource(src Source) error {
 	if c, ok := src.(io.Closer); ok {

@@ -45,7 +45,7 @@ func (k *KeySet) admit(now time.Time) ([]*entry, []smartcred.Event, error) {
 	seen := map[string]bool{}
 	for _, i := range readyFirst(k.list, now) {
 		e := &entry{key: k.list[i], listed: k.list[i], place: i}
-		if err := checkKey(e.key); err != nil {
+		if err := e.key.Check(); err != nil {
 			leaveOut(e, err)
 			continue
 		}

@@ -172,15 +172,6 @@ func AlgorithmFor(pub crypto.PublicKey, asked Algorithm) (Algorithm, error) {
 	}
 }
 
-// checkKey says what is wrong with a key that a backend listed.
-func checkKey(key Key) error {
-	if key.Algorithm == "" {
-		return unsupported("the key names no algorithm")
-	}
-	_, err := AlgorithmFor(key.Public, key.Algorithm)
-	return err
-}
-
 func unsupported(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", smartcred.ErrUnsupportedAlgorithm, fmt.Sprintf(format, args...))
 }
@@ -190,7 +181,7 @@ func unsupported(format string, args ...any) error {
 // algorithm does not fit it. ES signatures are raw R‖S of exactly the right
 // length (RFC 7518 section 3.4), PS384's salt is as long as its hash.
 func Verify(key Key, signingInput, sig []byte) error {
-	if err := checkKey(key); err != nil {
+	if err := key.Check(); err != nil {
 		return fmt.Errorf("signer: verify signature: %w", err)
 	}
 	alg := key.Algorithm

@@ -122,7 +122,7 @@ func (a Assertion) checkHeader() error {
 }
 
 func (a Assertion) header(key Key) (map[string]any, error) {
-	if err := checkKey(key); err != nil {
+	if err := key.Check(); err != nil {
 		return nil, err
 	}
 	if key.ID == "" {

@@ -136,6 +136,9 @@ func (c *CryptoSigner) sign(ctx context.Context, key Key, signingInput []byte) (
 	if key.Version != c.key.Version {
 		return nil, fmt.Errorf("version %q: %w", key.Version, smartcred.ErrNotFound)
 	}
+	if key.Algorithm != c.key.Algorithm {
+		return nil, otherAlgorithm(key, c.key)
+	}
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -195,6 +198,10 @@ func (c *CryptoSigner) Close() error {
 		}
 	})
 	return c.closeErr
+}
+
+func otherAlgorithm(asked, have Key) error {
+	return unsupported("the key signs %s, and %q was asked for", have.Algorithm, string(asked.Algorithm))
 }
 
 // signLocally returns the JWS signature that s makes as key.

@@ -140,7 +140,12 @@ func (f *FileSigner) Sign(ctx context.Context, key Key, signingInput []byte) ([]
 	if err != nil {
 		return nil, fmt.Errorf("signer: sign with key %q: %w", key.ID, err)
 	}
-	sig, err := signLocally(k.private(), k.key, signingInput)
+	var sig []byte
+	if key.Algorithm != k.key.Algorithm {
+		err = otherAlgorithm(key, k.key)
+	} else {
+		sig, err = signLocally(k.private(), k.key, signingInput)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("signer: sign with key %q: %w", key.ID, err)
 	}

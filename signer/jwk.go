@@ -26,7 +26,7 @@ type JWKSet struct {
 
 // PublicJWK returns key as it is published.
 func PublicJWK(key Key) (JWK, error) {
-	err := checkKey(key)
+	err := key.Check()
 	if err == nil && key.ID == "" {
 		err = unsupported("the key has no kid")
 	}

@@ -549,7 +549,7 @@ func FuzzParseKeyFile(f *testing.F) {
 			t.Fatalf("%d keys and %v", len(keys), err)
 		}
 		for _, k := range keys {
-			if err := checkKey(k.key); err != nil {
+			if err := k.key.Check(); err != nil {
 				t.Error(err)
 			}
 			if _, err := PublicJWK(k.key); err != nil {

@@ -46,6 +46,18 @@ type Key struct {
 	Custody Custody
 }
 
+// Check reports why k can't sign by its algorithm, whatever its backend:
+// [smartcred.ErrUnsupportedAlgorithm] where the algorithm is empty or unknown, or
+// does not fit the public half, see [AlgorithmFor]. Backends that don't look a
+// key's algorithm up refuse by it what they were asked to sign.
+func (k Key) Check() error {
+	if k.Algorithm == "" {
+		return unsupported("the key names no algorithm")
+	}
+	_, err := AlgorithmFor(k.Public, k.Algorithm)
+	return err
+}
+
 // Unscheduled is the NotBefore of a key that is published but begins to sign at
 // no time of its own.
 var Unscheduled = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
