@@ -40,7 +40,7 @@ var plainTypes = []string{
 
 // otherPackages have no values that a program with real credentials holds.
 var otherPackages = []string{
-	"smartauthtest", // a server for tests: its records are what it was sent
+	"smartauthtest",                  // a server for tests: its records are what it was sent
 	"signertest", "secretsourcetest", // kits: what they hold is made up
 }
 
