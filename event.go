@@ -52,6 +52,9 @@ const (
 
 	// EventBackendDenied: a secret source or signer says that this process may not use it. Warn.
 	EventBackendDenied EventKind = "backend_denied"
+	// EventUnwrapFailed: a response-wrapped credential was unwrapped by somebody
+	// else, has expired, or was not made where it should have been. Warn.
+	EventUnwrapFailed EventKind = "unwrap_failed"
 	// EventStaleInUse: a backend can't be asked, and what it said last goes on serving. Warn.
 	EventStaleInUse EventKind = "stale_in_use"
 	// EventInsecurePermissions: a file's mode is wider than it should be, and was accepted. Warn.

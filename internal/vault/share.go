@@ -1,0 +1,74 @@
+package vault
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/smartcred/smartcred/secretsource"
+)
+
+// logins are those in use in this process. They are shared because Vault counts
+// failed logins by role, whoever fails.
+var logins = struct {
+	mu    sync.Mutex
+	byKey map[string]*login
+}{byKey: map[string]*login{}}
+
+// acquire returns the login that the configuration describes. release it.
+func acquire(ctx context.Context, c *Config, opts *secretsource.OpenOptions) (*login, error) {
+	key := c.key(opts)
+	logins.mu.Lock()
+	defer logins.mu.Unlock()
+	if l := logins.byKey[key]; l != nil {
+		l.refs++
+		return l, nil
+	}
+	client, err := c.newClient(opts)
+	if err != nil {
+		return nil, err
+	}
+	m, err := c.newMethod(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	l := &login{
+		key: key, refs: 1, client: func() *api.Client { return client }, method: m,
+		observer: opts.Observer, backend: c.Address, wake: make(chan struct{}, 1),
+	}
+	l.ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
+	logins.byKey[key] = l
+	return l, nil
+}
+
+// release closes a login when the last of its Sessions is gone.
+func release(l *login) {
+	logins.mu.Lock()
+	l.refs--
+	last := l.refs == 0
+	if last {
+		delete(logins.byKey, l.key)
+	}
+	logins.mu.Unlock()
+	if last {
+		l.close()
+	}
+}
+
+// key tells logins apart: everything that they are made of.
+func (c *Config) key(opts *secretsource.OpenOptions) string {
+	login := make(map[string]string, len(loginOptions))
+	for name := range loginOptions {
+		login[name] = c.query.Get(name)
+	}
+	environment := ""
+	if c.ambient {
+		environment = os.Getenv(api.EnvVaultNamespace)
+	}
+	return fmt.Sprintf("%q %q %q %q %q %q %t %t %t", c.Address, cmp.Or(c.Namespace, environment), c.Auth, c.AuthMount, login, opts.Dir,
+		opts.InsecureBackendTLS, opts.AllowInsecureLoopback, opts.InsecurePermissions)
+}
