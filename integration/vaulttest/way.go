@@ -22,10 +22,10 @@ const (
 type way interface {
 	fmt.Stringer
 	start(ctx context.Context, n *node) (running, error)
-	join(ctx context.Context) (way, error)             // the way for nodes of one new cluster
-	folder(dir string) string                          // where a node sees the server's folder
-	places(name string, ports [2]int) places           // where a node listens and is reached by its peers
-	close(ctx context.Context) error                   // ends what join made
+	join(ctx context.Context) (way, error)   // the way for nodes of one new cluster
+	folder(dir string) string                // where a node sees the server's folder
+	places(name string, ports [2]int) places // where a node listens and is reached by its peers
+	close(ctx context.Context) error         // ends what join made
 }
 
 // A running is a node's life. stop ends it at once and is called once.
