@@ -21,7 +21,11 @@ type Cluster struct {
 // three.
 func StartCluster(t testing.TB, nodes int) *Cluster {
 	t.Helper()
-	w := chooseOrSkip(t)
+	return startCluster(t, chooseOrSkip(t), nodes)
+}
+
+func startCluster(t testing.TB, w way, nodes int) *Cluster {
+	t.Helper()
 	c := &Cluster{}
 	endWith(t, c.close)
 	dir := t.TempDir()

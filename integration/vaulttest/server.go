@@ -38,7 +38,11 @@ type Server struct {
 // test. See [Shared] for one that serves a package.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	w := chooseOrSkip(t)
+	return start(t, chooseOrSkip(t))
+}
+
+func start(t testing.TB, w way) *Server {
+	t.Helper()
 	s, err := newServer(t.Context(), w, t.TempDir())
 	if s != nil {
 		endWith(t, s.close)
