@@ -61,7 +61,7 @@ func (c *Cluster) start(ctx context.Context, w way, dir string, nodes int) error
 			return err
 		}
 		if s == first {
-			err = s.found(ctx)
+			err = first.foundCluster(ctx)
 		} else {
 			s.RootToken, s.unsealKey, s.count = first.RootToken, first.unsealKey, first.count
 			err = s.unseal(ctx)
@@ -69,6 +69,45 @@ func (c *Cluster) start(ctx context.Context, w way, dir string, nodes int) error
 		if err != nil {
 			return err
 		}
+	}
+	return c.voting(ctx)
+}
+
+// foundCluster also lets later nodes vote without the ten seconds of probation.
+func (s *Server) foundCluster(ctx context.Context) error {
+	if err := s.found(ctx); err != nil {
+		return err
+	}
+	c, err := s.client(s.RootToken)
+	if err != nil {
+		return err
+	}
+	_, err = c.Logical().WriteWithContext(ctx, "sys/storage/raft/autopilot/configuration", map[string]any{"server_stabilization_time": "1ms"})
+	if err != nil {
+		return s.fail(fmt.Errorf("vaulttest: configure cluster: %w", err))
+	}
+	return nil
+}
+
+// voting waits until every node may become the leader.
+func (c *Cluster) voting(ctx context.Context) error {
+	first := c.Nodes[0]
+	root, err := first.client(first.RootToken)
+	if err != nil {
+		return err
+	}
+	err = until(ctx, first.run, func() error {
+		state, err := root.Sys().RaftAutopilotStateWithContext(ctx)
+		if err != nil {
+			return err
+		}
+		if len(state.Voters) < len(c.Nodes) {
+			return fmt.Errorf("%d of %d nodes vote", len(state.Voters), len(c.Nodes))
+		}
+		return nil
+	})
+	if err != nil {
+		return first.fail(fmt.Errorf("vaulttest: wait for cluster: %w", err))
 	}
 	return nil
 }
@@ -106,11 +145,11 @@ func (c *Cluster) find(t testing.TB, active bool) *Server {
 				if s.run == nil {
 					continue
 				}
-				api, err := s.client("")
+				client, err := s.client("")
 				if err != nil {
 					return err
 				}
-				leader, err := api.Sys().LeaderWithContext(ctx)
+				leader, err := client.Sys().LeaderWithContext(ctx)
 				if err == nil && leader.LeaderAddress != "" && leader.IsSelf == active {
 					found = s
 					return nil
@@ -122,7 +161,8 @@ func (c *Cluster) find(t testing.TB, active bool) *Server {
 	return found
 }
 
-// StepDown makes the active node a standby and returns once another is active.
+// StepDown makes the active node a standby, and returns once another is active
+// and all forward to it.
 func (c *Cluster) StepDown(t testing.TB) {
 	t.Helper()
 	old := c.Active(t)
@@ -137,6 +177,11 @@ func (c *Cluster) StepDown(t testing.TB) {
 			return nil
 		})
 	})
+	for _, s := range c.Nodes {
+		if s.run != nil {
+			bounded(t, s.serving)
+		}
+	}
 }
 
 // always stands for a cluster, which doesn't end with a node.

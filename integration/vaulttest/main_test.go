@@ -54,8 +54,8 @@ func oneWay(t *testing.T, name string) way {
 }
 
 func wayNamed(ctx context.Context, name string) (way, error) {
+	defer os.Setenv(envWay, os.Getenv(envWay))
 	os.Setenv(envWay, name)
-	defer os.Unsetenv(envWay)
 	return decide(ctx)
 }
 

@@ -68,6 +68,9 @@ func (n *node) configure(a *authority, leader *node) error {
 			"path":                   n.seen(n.storage()),
 			"node_id":                n.name,
 			"performance_multiplier": "1", // elections in about a second
+			// Only a voter can become the leader: a new node is to be one soon.
+			"autopilot_reconcile_interval": "100ms",
+			"autopilot_update_interval":    "100ms",
 		}
 		if leader != n {
 			raft["retry_join"] = []any{map[string]any{

@@ -179,7 +179,7 @@ func (s *Server) unseal(ctx context.Context) error {
 		return nil
 	})
 	if err == nil {
-		err = until(ctx, s.run, func() error { return serves(ctx, c) })
+		err = s.serving(ctx)
 	}
 	if err != nil {
 		return s.fail(fmt.Errorf("vaulttest: unseal: %w", err))
@@ -187,23 +187,17 @@ func (s *Server) unseal(ctx context.Context) error {
 	return nil
 }
 
-// serves asks for the health that a load balancer goes by.
-func serves(ctx context.Context, c *api.Client) error {
-	leader, err := c.Sys().LeaderWithContext(ctx)
-	switch {
-	case err != nil:
+// serving waits until a request is answered, by the node itself or by the
+// active one that it forwards to.
+func (s *Server) serving(ctx context.Context) error {
+	c, err := s.client(s.RootToken)
+	if err != nil {
 		return err
-	case leader.HAEnabled && leader.LeaderAddress == "":
-		return errors.New("there is no leader")
 	}
-	resp, err := c.Logical().ReadRawWithContext(ctx, "sys/health")
-	if resp != nil {
-		resp.Body.Close()
-		if resp.StatusCode == http.StatusTooManyRequests { // a standby
-			return nil
-		}
-	}
-	return err
+	return until(ctx, s.run, func() error {
+		_, err := c.Auth().Token().LookupSelfWithContext(ctx)
+		return err
+	})
 }
 
 // client returns a client that knows nothing of the environment and retries nothing.
