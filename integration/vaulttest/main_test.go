@@ -1,0 +1,117 @@
+package vaulttest
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const envAbandon = "VAULTTEST_ABANDON"
+
+func TestMain(m *testing.M) {
+	if how := os.Getenv(envAbandon); how != "" {
+		abandon(how)
+	}
+	Main(m)
+}
+
+// eachWay runs f the ways that this machine has: where Docker answers, both.
+func eachWay(t *testing.T, f func(t *testing.T, w way)) {
+	t.Helper()
+	names := []string{"container", "process"}
+	switch asked := os.Getenv(envWay); asked {
+	case "":
+		p, err := newProvider(t.Context())
+		if err != nil {
+			names = []string{"process"}
+			break
+		}
+		p.Close()
+	default:
+		names = []string{asked}
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) { f(t, oneWay(t, name)) })
+	}
+}
+
+func oneWay(t *testing.T, name string) way {
+	t.Helper()
+	w, err := wayNamed(t.Context(), name)
+	if err != nil {
+		if err == errNone {
+			t.Skip(err)
+		}
+		t.Fatal(err)
+	}
+	return w
+}
+
+func wayNamed(ctx context.Context, name string) (way, error) {
+	defer os.Setenv(envWay, os.Getenv(envWay))
+	os.Setenv(envWay, name)
+	return decide(ctx)
+}
+
+// abandon starts a server, prints its address and ends without tidying up.
+func abandon(how string) {
+	dir, err := os.MkdirTemp("", "smartcred-vault-")
+	if err != nil {
+		panic(err)
+	}
+	w, err := wayNamed(context.Background(), how)
+	if err != nil {
+		panic(err)
+	}
+	s, err := newServer(context.Background(), w, dir)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(s.Address, dir)
+	os.Exit(3)
+}
+
+func TestNothingOutlivesTheTestBinary(t *testing.T) {
+	eachWay(t, func(t *testing.T, w way) {
+		_, how, _ := strings.Cut(t.Name(), "/")
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), envAbandon+"="+how)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line, readErr := bufio.NewReader(out).ReadString('\n')
+		err = cmd.Wait()
+		address, dir, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok || cmd.ProcessState.ExitCode() != 3 {
+			t.Fatalf("the abandoning test binary: %v, %v", err, readErr)
+		}
+		u, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bounded(t, func(ctx context.Context) error {
+			return until(ctx, always{}, func() error {
+				c, err := net.Dial("tcp", u.Host)
+				if err != nil {
+					return nil
+				}
+				c.Close()
+				return fmt.Errorf("%s still listens", address)
+			})
+		})
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+}
