@@ -12,9 +12,17 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/smartcred/smartcred/internal/vault"
 )
 
-var pages = []string{"rotation.md", "incident.md", "events.md"}
+var pages = []string{"rotation.md", "incident.md", "events.md", "vault.md"}
+
+// foreign are names that OAuth and backends gave.
+var foreign = []string{
+	"client_secret", "client_secret_basic", "client_secret_post", "private_key_jwt",
+	"allow_plaintext_backup", "auto_rotate_period", "max_versions", "min_encryption_version", "secret_id_num_uses", // Vault's
+}
 
 // A block is a fenced part of a page.
 type block struct {
@@ -213,7 +221,7 @@ func TestEventsMatch(t *testing.T) {
 		}
 	}
 
-	known := slices.Concat(kinds, fields, configurationKeys(t), []string{"client_secret_basic", "client_secret_post", "private_key_jwt"})
+	known := slices.Concat(kinds, fields, configurationKeys(t), foreign, vault.QueryOptions("version", "kv"))
 	snake := regexp.MustCompile(`^[a-z]+(_[a-z]+)+$`)
 	for _, page := range pages {
 		_, prose := read(t, page)

@@ -10,7 +10,11 @@ import (
 	"log"
 	"time"
 
+	"github.com/hashicorp/vault/api"
+
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/plugins/vaultkv"
+	"github.com/smartcred/smartcred/plugins/vaulttransit"
 	"github.com/smartcred/smartcred/provider"
 	"github.com/smartcred/smartcred/secretsource"
 	"github.com/smartcred/smartcred/signer"
@@ -93,4 +97,22 @@ func newKey() crypto.Signer {
 		log.Fatal(err)
 	}
 	return key
+}
+
+// A client of the program's own, logged in as the program likes.
+func Example_vault() {
+	client, err := api.NewClient(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	keys, err := vaulttransit.New(client, "smart", &vaulttransit.Options{Mount: "transit", PublishFor: 24 * time.Hour})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer keys.Close()
+	secret, err := vaultkv.New(client, "smart", "client_secret", &vaultkv.Options{Mount: "secret"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer secret.Close()
 }

@@ -32,17 +32,15 @@ func (s *settings) elsewhere(needs need) (option, advice string) {
 		return "", ""
 	}
 	path := cmp.Or(strings.Trim(u.Host+u.Path, "/"), u.Opaque)
-	mount, name := path, "KEY"
-	if i := strings.LastIndexByte(path, '/'); i >= 0 {
-		mount, name = path[:i], path[i+1:]
-	}
-	switch strings.ToLower(scheme) {
+	scheme = strings.ToLower(scheme)
+	mount, name := divide(scheme, path, strings.Trim(u.Query().Get("mount"), "/"))
+	switch scheme {
 	case "env":
 		return option, "an environment is changed where the process is started: take " + rest + "_PREVIOUS out of it, or add the version to revoked, which needs state_file; then start the process again"
 	case "vault-transit":
 		return option, pick(step,
 			"Vault makes the key: run vault write -f "+mount+"/keys/"+name+"/rotate",
-			"with jwks_url set, a new version signs by itself after publish_for; without, name it: signer: vault-transit://"+path+"?version=N",
+			"with jwks_url set, a new version signs by itself after publish_for; without, register it at the server, then name it: signer: vault-transit://"+path+"?version=N",
 			"Vault does it: run vault write "+mount+"/keys/"+name+"/config min_encryption_version=N, N being the first version that may still sign")
 	case "awskms":
 		return option, pick(step,
@@ -63,6 +61,22 @@ func (s *settings) elsewhere(needs need) (option, advice string) {
 	default:
 		return "", ""
 	}
+}
+
+// divide tells a Vault path's mount from what is in it: mount says where, else a
+// key is the last part, and a secret what follows the first.
+func divide(scheme, path, mount string) (string, string) {
+	if rest, ok := strings.CutPrefix(path, mount+"/"); ok && mount != "" {
+		return mount, rest
+	}
+	i := strings.LastIndexByte(path, '/')
+	if scheme == "vault-kv" {
+		i = strings.IndexByte(path, '/')
+	}
+	if i < 0 {
+		return path, "NAME"
+	}
+	return path[:i], path[i+1:]
 }
 
 func pick(step need, newKey, activate, revoke string) string {

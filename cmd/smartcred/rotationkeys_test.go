@@ -329,6 +329,8 @@ func TestStepsThatOthersMake(t *testing.T) {
 		{[]string{"revoke", "1", "--signer", "awskms:///alias/smart"}, "aws kms disable-key"},
 		{[]string{"new-key", "--signer", "pkcs11:token=t;object=k?pin-value=hunter2"}, "pkcs11-tool"},
 		{[]string{"revoke", "2", "--secret", "vault-kv://secret/smart#client_secret"}, "vault kv destroy -mount=secret -versions=N smart"},
+		{[]string{"revoke", "2", "--secret", "vault-kv://secret/team/smart#client_secret"}, "vault kv destroy -mount=secret -versions=N team/smart"},
+		{[]string{"revoke", "2", "--secret", "vault-kv://secret/team/smart?mount=secret%2Fteam#client_secret"}, "vault kv destroy -mount=secret/team -versions=N smart"},
 		{[]string{"revoke", "2", "--secret", "awssecretsmanager:///smart/app?region=x"}, "--secret-id smart/app --version-stage AWSPREVIOUS"},
 		{[]string{"revoke", "2", "--secret", "env:APP_SECRET"}, "take APP_SECRET_PREVIOUS out"},
 		{[]string{"revoke", "2", "--secret", "env:A,env:B"}, "secret: is a list: take the entry out"},

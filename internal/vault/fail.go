@@ -26,7 +26,8 @@ const (
 )
 
 // checkRetry retries what Vault did not answer or can't answer yet. A quota
-// (429) is none of it: its end is the caller's to wait for.
+// (429) is none of it, its end is the caller's to wait for; nor is 500, which
+// Transit answers to a version that may not sign.
 func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()
@@ -34,7 +35,7 @@ func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 	if err != nil && (errors.Is(err, errPlaintext) || errors.Is(err, errTooLong)) {
 		return false, err
 	}
-	if resp != nil && resp.StatusCode == http.StatusTooManyRequests {
+	if resp != nil && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusInternalServerError) {
 		return false, nil
 	}
 	return api.DefaultRetryPolicy(ctx, resp, err)
@@ -92,14 +93,15 @@ func (c call) fail(ctx context.Context, err error, header http.Header) error {
 	case status == http.StatusServiceUnavailable && says(saysSealed):
 		return unavailable("Vault is sealed: somebody has to unseal it")
 	case status == http.StatusRequestTimeout || status == http.StatusMisdirectedRequest || status >= 500:
-		return unavailable(fmt.Sprintf("Vault answered %d on path %q", status, c.path))
+		return &smartcred.UnavailableError{RetryAfter: retryAfter(header), Err: &Refusal{Status: status, Path: c.path, says: says}}
 	default:
 		return &Refusal{Status: status, Path: c.path, says: says}
 	}
 }
 
-// A Refusal is an answer with a 4xx status that only the backend can read. It is
-// [smartcred.ErrDenied] where nobody does.
+// A Refusal is an answer that only the engine's own package can read. Where that
+// does not, it is [smartcred.ErrDenied] with a 4xx status, and else the cause of
+// a [smartcred.UnavailableError].
 type Refusal struct {
 	Status int
 	Path   string
@@ -111,11 +113,15 @@ func (r *Refusal) Says(words string) bool { return r.says(words) }
 
 // Error implements error.
 func (r *Refusal) Error() string {
-	return fmt.Sprintf("%s: Vault answered %d on path %q", smartcred.ErrDenied, r.Status, r.Path)
+	text := fmt.Sprintf("Vault answered %d on path %q", r.Status, r.Path)
+	if r.Status < 500 {
+		text = smartcred.ErrDenied.Error() + ": " + text
+	}
+	return text
 }
 
-// Is reports whether target is [smartcred.ErrDenied].
-func (r *Refusal) Is(target error) bool { return target == smartcred.ErrDenied }
+// Is reports whether target is [smartcred.ErrDenied], which a 5xx is not.
+func (r *Refusal) Is(target error) bool { return target == smartcred.ErrDenied && r.Status < 500 }
 
 // unanswered says why there was no answer, without what came in its place.
 func unanswered(err error) error {

@@ -179,7 +179,10 @@ func sendLogin(ctx context.Context, client *api.Client, mount string, data map[s
 	var header http.Header
 	where := call{"update", path.Join("auth", mount, "login")}
 	answered, err := withToken(ctx, client, "", &header).Logical().WriteWithContext(ctx, where.path, data)
-	if err != nil {
+	switch status, _ := answer(err); {
+	case status == http.StatusBadRequest || status == http.StatusForbidden:
+		return nil, fmt.Errorf("%w: Vault answered %d to the login at path %q: check that the role is there, and that what logs in to it is right, not expired, not used up and not bound to other addresses", smartcred.ErrDenied, status, where.path)
+	case err != nil:
 		return nil, where.fail(ctx, err, header)
 	}
 	if answered == nil || answered.Auth == nil || answered.Auth.ClientToken == "" {

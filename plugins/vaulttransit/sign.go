@@ -13,11 +13,13 @@ import (
 	"github.com/smartcred/smartcred/signer"
 )
 
-// What Vault 1.x says of a version that may not sign, beside a 400.
+// What Vault says, with 400 or 500, where a version can't sign.
 const (
 	saysNoKey   = "signing key not found"
 	saysBelow   = "less than the minimum encryption key version"
-	saysMissing = "version does not exist or cannot be found"
+	saysAbove   = "higher than the latest key version"
+	saysTrimmed = "no such key version"
+	saysPublic  = "does not contain a private part"
 )
 
 var errSignature = errors.New("the answer holds no signature of the version asked for")
@@ -77,7 +79,7 @@ func hashName(a signer.Algorithm) string {
 	}
 }
 
-// refusal reads what Vault means by 400.
+// refusal reads what Vault means by 400 and 500.
 func refusal(err error) error {
 	var r *vault.Refusal
 	if !errors.As(err, &r) {
@@ -88,8 +90,10 @@ func refusal(err error) error {
 		return fmt.Errorf("%w: Vault has no such key at path %q", smartcred.ErrNotFound, r.Path)
 	case r.Says(saysBelow):
 		return fmt.Errorf("%w: the version is below the key's min_encryption_version: it is revoked", smartcred.ErrDenied)
-	case r.Says(saysMissing):
+	case r.Says(saysAbove) || r.Says(saysTrimmed):
 		return fmt.Errorf("%w: the key has no such version", smartcred.ErrNotFound)
+	case r.Says(saysPublic):
+		return fmt.Errorf("%w: the version was imported without its private half", smartcred.ErrDenied)
 	default:
 		return err
 	}

@@ -1,0 +1,7 @@
+package main
+
+// The backends that the command has in: each registers its URI scheme.
+import (
+	_ "github.com/smartcred/smartcred/plugins/vaultkv"
+	_ "github.com/smartcred/smartcred/plugins/vaulttransit"
+)
