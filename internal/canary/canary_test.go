@@ -32,5 +32,6 @@ func TestCanary(t *testing.T) {
 	t.Run("echo", testEcho)
 	t.Run("FHIR", testFHIR)
 	t.Run("command", testCommand)
+	t.Run("Vault", testVault)
 	t.Run("types", func(t *testing.T) { testTypes(t, printed.types) })
 }

@@ -23,6 +23,7 @@ var secretTypes = []string{
 	"provider.PrivateKeyJWT", "provider.RotationOptions", "provider.Status",
 	"smartauth.Client", "smartauth.Config", "smartauth.Identity", "smartauth.Introspection", "smartauth.IntrospectOptions",
 	"smartauth.Launch", "smartauth.Token", "smartauth.TokenSource", "signer.Key", "signer.JWK",
+	"vaultkv.Source", "vaulttransit.Signer",
 }
 
 // plainTypes hold nothing secret: names, times, numbers, what a server or a
@@ -36,6 +37,7 @@ var plainTypes = []string{
 	"provider.TokenError", "provider.CredentialError", "provider.PrivateKeyJWTOptions", "provider.Request", "provider.Public", "provider.SecretOptions",
 	"smartauth.CallbackError", "smartauth.TokenOptions", "smartauth.TokenRequest", "smartauth.Configuration", "smartauth.AssociatedEndpoint", "smartauth.Identifier",
 	"smartauth.ServerError", "smartauth.LaunchOptions", "smartauth.Scope", "smartauth.SessionOptions", "smartauth.LaunchContext", "smartauth.ContextReference", "smartauth.Violation",
+	"vaultkv.Options", "vaulttransit.Options",
 }
 
 // otherPackages have no values that a program with real credentials holds.
