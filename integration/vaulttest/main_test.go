@@ -12,11 +12,13 @@ import (
 	"testing"
 )
 
+// envAbandon makes this test binary another program: see abandon. It holds the
+// way and a folder.
 const envAbandon = "VAULTTEST_ABANDON"
 
 func TestMain(m *testing.M) {
-	if how := os.Getenv(envAbandon); how != "" {
-		abandon(how)
+	if how, dir, ok := strings.Cut(os.Getenv(envAbandon), " "); ok {
+		abandon(how, dir)
 	}
 	Main(m)
 }
@@ -60,11 +62,7 @@ func wayNamed(ctx context.Context, name string) (way, error) {
 }
 
 // abandon starts a server, prints its address and ends without tidying up.
-func abandon(how string) {
-	dir, err := os.MkdirTemp("", "smartcred-vault-")
-	if err != nil {
-		panic(err)
-	}
+func abandon(how, dir string) {
 	w, err := wayNamed(context.Background(), how)
 	if err != nil {
 		panic(err)
@@ -73,7 +71,7 @@ func abandon(how string) {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(s.Address, dir)
+	fmt.Println(s.Address)
 	os.Exit(3)
 }
 
@@ -81,7 +79,7 @@ func TestNothingOutlivesTheTestBinary(t *testing.T) {
 	eachWay(t, func(t *testing.T, w way) {
 		_, how, _ := strings.Cut(t.Name(), "/")
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), envAbandon+"="+how)
+		cmd.Env = append(os.Environ(), envAbandon+"="+how+" "+t.TempDir())
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -92,8 +90,8 @@ func TestNothingOutlivesTheTestBinary(t *testing.T) {
 		}
 		line, readErr := bufio.NewReader(out).ReadString('\n')
 		err = cmd.Wait()
-		address, dir, ok := strings.Cut(strings.TrimSpace(line), " ")
-		if !ok || cmd.ProcessState.ExitCode() != 3 {
+		address := strings.TrimSpace(line)
+		if cmd.ProcessState.ExitCode() != 3 {
 			t.Fatalf("the abandoning test binary: %v, %v", err, readErr)
 		}
 		u, err := url.Parse(address)
@@ -110,8 +108,5 @@ func TestNothingOutlivesTheTestBinary(t *testing.T) {
 				return fmt.Errorf("%s still listens", address)
 			})
 		})
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
 	})
 }
