@@ -3,11 +3,13 @@ package vaulttest
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -23,20 +25,24 @@ func TestMain(m *testing.M) {
 	Main(m)
 }
 
-// eachWay runs f the ways that this machine has: where Docker answers, both.
+// eachWay runs f the ways that this machine has at hand: the one that tests
+// take, and as a process too where the binary is built.
 func eachWay(t *testing.T, f func(t *testing.T, w way)) {
 	t.Helper()
-	names := []string{"container", "process"}
-	switch asked := os.Getenv(envWay); asked {
-	case "":
-		p, err := newProvider(t.Context())
-		if err != nil {
-			names = []string{"process"}
-			break
+	names := []string{os.Getenv(envWay)}
+	if names[0] == "" {
+		names = nil
+		if p, err := newProvider(t.Context()); err == nil {
+			p.Close()
+			names = append(names, "container")
 		}
-		p.Close()
-	default:
-		names = []string{asked}
+		path, _, err := place(runtime.GOOS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(path); err == nil || names == nil {
+			names = append(names, "process")
+		}
 	}
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) { f(t, oneWay(t, name)) })
@@ -47,7 +53,7 @@ func oneWay(t *testing.T, name string) way {
 	t.Helper()
 	w, err := wayNamed(t.Context(), name)
 	if err != nil {
-		if err == errNone {
+		if errors.Is(err, errNone) {
 			t.Skip(err)
 		}
 		t.Fatal(err)
