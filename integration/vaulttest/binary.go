@@ -13,27 +13,34 @@ import (
 	"time"
 )
 
-// binary returns the path of the Vault binary for goos, and a key that names
-// its content. It builds the binary if it isn't cached, once for all test
-// binaries that ask at the same time.
-func binary(ctx context.Context, goos string) (path, key string, err error) {
+// place returns where the Vault binary for goos is once it is built, and a key
+// that names its content.
+func place(goos string) (path, key string, err error) {
 	source, err := serverSource()
 	if err != nil {
 		return "", "", err
 	}
-	key, err = buildKey(source, goos)
-	if err != nil {
+	if key, err = buildKey(source, goos); err != nil {
 		return "", "", err
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", "", fmt.Errorf("vaulttest: find cache folder: %w", err)
 	}
-	dir := filepath.Join(cache, "smartcred-test", "vault-"+key)
-	path = filepath.Join(dir, "vault")
+	return filepath.Join(cache, "smartcred-test", "vault-"+key, "vault"), key, nil
+}
+
+// binary returns what place does, and builds the binary if it isn't there, once
+// for all test binaries that ask at the same time.
+func binary(ctx context.Context, goos string) (path, key string, err error) {
+	path, key, err = place(goos)
+	if err != nil {
+		return "", "", err
+	}
 	if _, err := os.Stat(path); err == nil {
 		return path, key, nil
 	}
+	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", "", fmt.Errorf("vaulttest: make cache folder: %w", err)
 	}
@@ -45,11 +52,15 @@ func binary(ctx context.Context, goos string) (path, key string, err error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, key, nil
 	}
-	return path, key, build(ctx, source, goos, path)
+	return path, key, build(ctx, goos, path)
 }
 
-// build compiles the server under source to path, which appears when it is whole.
-func build(ctx context.Context, source, goos, path string) error {
+// build compiles the server to path, which appears when it is whole.
+func build(ctx context.Context, goos, path string) error {
+	source, err := serverSource()
+	if err != nil {
+		return err
+	}
 	fmt.Fprintln(os.Stderr, "vaulttest: building Vault from its module: once, about nine minutes of processor time")
 	partial := path + ".partial"
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", partial, ".")

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
@@ -73,7 +74,12 @@ func newDocker(ctx context.Context) (*docker, error) {
 	}
 	defer p.Close()
 	if image := os.Getenv(envImage); image != "" {
-		return &docker{image: image}, nil // testcontainers pulls it, or says why not
+		if !have(ctx, p, image) {
+			if err := pull(ctx, p, image); err != nil {
+				return nil, fmt.Errorf("vaulttest: pull image %s of %s: %w", image, envImage, err)
+			}
+		}
+		return &docker{image: image}, nil
 	}
 	if have(ctx, p, PublicImage) || pull(ctx, p, PublicImage) == nil {
 		return &docker{image: PublicImage}, nil
@@ -94,8 +100,8 @@ func have(ctx context.Context, p *testcontainers.DockerProvider, image string) b
 	return err == nil
 }
 
-// pull tries once: where there is no way to the registry, the answer is quick
-// or the time-out short, and there is another image to fall back on.
+// pull tries once and without credentials: where there is no way to the
+// registry, the answer is quick or the time-out short, and the caller goes on.
 func pull(ctx context.Context, p *testcontainers.DockerProvider, image string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
@@ -204,7 +210,10 @@ func (d *docker) start(ctx context.Context, n *node) (running, error) {
 	b := &box{log: out, gone: make(chan struct{})}
 	args := []string{"server", "-config=" + inside + "/" + n.name + "/config.json"}
 	entrypoint := []string{"/bin/vault"}
-	if !d.built {
+	env := map[string]string{"HOME": inside}
+	if d.built {
+		env[tether] = "1"
+	} else {
 		// HashiCorp's image has a shell, and a Vault that doesn't know of our tether.
 		entrypoint = []string{"/bin/sh", "-c"}
 		args = []string{`exec 3<&0; vault "$0" "$@" & v=$!; { cat <&3 >/dev/null; kill -9 $v; } & wait $v`, args[0], args[1]}
@@ -213,7 +222,7 @@ func (d *docker) start(ctx context.Context, n *node) (running, error) {
 		Image:        d.image,
 		Entrypoint:   entrypoint,
 		Cmd:          args,
-		Env:          map[string]string{tether: "1", "HOME": inside, "SKIP_SETCAP": "1"},
+		Env:          env,
 		ExposedPorts: []string{strconv.Itoa(insidePort) + "/tcp"},
 		Labels:       map[string]string{label: "vault"},
 		ConfigModifier: func(c *container.Config) {
@@ -271,7 +280,7 @@ func (b *box) attach(ctx context.Context, c testcontainers.Container) error {
 	go func() {
 		defer close(b.gone)
 		defer b.log.Close()
-		io.Copy(b.log, b.conn.Reader) // ends with the container
+		stdcopy.StdCopy(b.log, b.log, b.conn.Reader) // ends with the container
 	}()
 	return nil
 }

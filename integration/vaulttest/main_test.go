@@ -3,38 +3,46 @@ package vaulttest
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 )
 
+// envAbandon makes this test binary another program: see abandon. It holds the
+// way and a folder.
 const envAbandon = "VAULTTEST_ABANDON"
 
 func TestMain(m *testing.M) {
-	if how := os.Getenv(envAbandon); how != "" {
-		abandon(how)
+	if how, dir, ok := strings.Cut(os.Getenv(envAbandon), " "); ok {
+		abandon(how, dir)
 	}
 	Main(m)
 }
 
-// eachWay runs f the ways that this machine has: where Docker answers, both.
+// eachWay runs f the ways that this machine has at hand: the one that tests
+// take, and as a process too where the binary is built.
 func eachWay(t *testing.T, f func(t *testing.T, w way)) {
 	t.Helper()
-	names := []string{"container", "process"}
-	switch asked := os.Getenv(envWay); asked {
-	case "":
-		p, err := newProvider(t.Context())
-		if err != nil {
-			names = []string{"process"}
-			break
+	names := []string{os.Getenv(envWay)}
+	if names[0] == "" {
+		names = nil
+		if p, err := newProvider(t.Context()); err == nil {
+			p.Close()
+			names = append(names, "container")
 		}
-		p.Close()
-	default:
-		names = []string{asked}
+		path, _, err := place(runtime.GOOS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(path); err == nil || names == nil {
+			names = append(names, "process")
+		}
 	}
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) { f(t, oneWay(t, name)) })
@@ -45,7 +53,7 @@ func oneWay(t *testing.T, name string) way {
 	t.Helper()
 	w, err := wayNamed(t.Context(), name)
 	if err != nil {
-		if err == errNone {
+		if errors.Is(err, errNone) {
 			t.Skip(err)
 		}
 		t.Fatal(err)
@@ -60,11 +68,7 @@ func wayNamed(ctx context.Context, name string) (way, error) {
 }
 
 // abandon starts a server, prints its address and ends without tidying up.
-func abandon(how string) {
-	dir, err := os.MkdirTemp("", "smartcred-vault-")
-	if err != nil {
-		panic(err)
-	}
+func abandon(how, dir string) {
 	w, err := wayNamed(context.Background(), how)
 	if err != nil {
 		panic(err)
@@ -73,7 +77,7 @@ func abandon(how string) {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(s.Address, dir)
+	fmt.Println(s.Address)
 	os.Exit(3)
 }
 
@@ -81,7 +85,7 @@ func TestNothingOutlivesTheTestBinary(t *testing.T) {
 	eachWay(t, func(t *testing.T, w way) {
 		_, how, _ := strings.Cut(t.Name(), "/")
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), envAbandon+"="+how)
+		cmd.Env = append(os.Environ(), envAbandon+"="+how+" "+t.TempDir())
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -92,8 +96,8 @@ func TestNothingOutlivesTheTestBinary(t *testing.T) {
 		}
 		line, readErr := bufio.NewReader(out).ReadString('\n')
 		err = cmd.Wait()
-		address, dir, ok := strings.Cut(strings.TrimSpace(line), " ")
-		if !ok || cmd.ProcessState.ExitCode() != 3 {
+		address := strings.TrimSpace(line)
+		if cmd.ProcessState.ExitCode() != 3 {
 			t.Fatalf("the abandoning test binary: %v, %v", err, readErr)
 		}
 		u, err := url.Parse(address)
@@ -110,8 +114,5 @@ func TestNothingOutlivesTheTestBinary(t *testing.T) {
 				return fmt.Errorf("%s still listens", address)
 			})
 		})
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
 	})
 }
