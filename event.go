@@ -36,6 +36,9 @@ const (
 	EventKeyRevoked EventKind = "key_revoked"
 	// EventKeyLeftOut: a key exists but can't be used; Detail says why. Warn.
 	EventKeyLeftOut EventKind = "key_left_out"
+	// EventKeyUnannounced: a key signs, or will when its alias is moved, that was
+	// not published before: servers may not have it yet. Warn.
+	EventKeyUnannounced EventKind = "key_unannounced"
 
 	// EventEndpointChanged: a server's discovery document names another origin than the pinned one. Warn.
 	EventEndpointChanged EventKind = "endpoint_changed"
