@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"regexp"
 	"strconv"
 	"time"
@@ -120,7 +121,7 @@ func (c Call) Error(ctx context.Context, err error) error {
 		}
 	}
 	var resp *smithyhttp.ResponseError
-	if !errors.As(err, &resp) {
+	if !errors.As(err, &resp) || resp.Response == nil || resp.HTTPStatusCode() == 0 {
 		return c.notAnswered(err)
 	}
 	failed := &Error{Action: c.Action, Resource: c.Resource, RequestID: requestID(err)}
@@ -138,6 +139,9 @@ func (c Call) Error(ctx context.Context, err error) error {
 		}
 	}
 	failed.Problem = fmt.Sprintf("an answer with status %d that is none of AWS's", status)
+	if status == http.StatusOK {
+		failed.Problem = "the answer can't be read"
+	}
 	return unavailable(failed, resp)
 }
 
@@ -177,11 +181,7 @@ func (c Call) credentials(err error) error {
 // what broke it only the kinds that quote nothing of the answer are shown.
 func (c Call) notAnswered(err error) error {
 	var sent *smithyhttp.RequestSendError
-	var read *smithy.DeserializationError
-	switch {
-	case errors.As(err, &read):
-		return c.Incomplete("", "the answer can't be read")
-	case !errors.As(err, &sent):
+	if !errors.As(err, &sent) {
 		return c.credentials(err)
 	}
 	problem := "the connection broke"
@@ -204,10 +204,8 @@ func (c Call) notAnswered(err error) error {
 
 func unavailable(failed *Error, resp *smithyhttp.ResponseError) error {
 	e := &smartcred.UnavailableError{Err: failed}
-	if resp.Response != nil && resp.Response.Response != nil {
-		if s, err := strconv.ParseUint(resp.Response.Header.Get("Retry-After"), 10, 16); err == nil {
-			e.RetryAfter = time.Duration(s) * time.Second
-		}
+	if s, err := strconv.ParseUint(resp.Response.Header.Get("Retry-After"), 10, 16); err == nil {
+		e.RetryAfter = time.Duration(s) * time.Second
 	}
 	return e
 }
