@@ -68,6 +68,7 @@ type row struct {
 var rows = []row{
 	{"cached", "cached Token(ctx), parallel", cachedToken},
 	{"assertion", "assertion with a local key", assertions},
+	{"kms", "assertion with a key in AWS KMS, the calls counted", kmsAssertions},
 	{"herd", "10,000 goroutines, expired token", herd},
 	{"coldstart", "10,000 callers at a cold start, both secrets refused", coldStart},
 	{"grants", "10,000 codes and refresh tokens at a cold start, current secret wrong, previous right", grants},
