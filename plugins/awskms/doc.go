@@ -28,12 +28,18 @@
 //
 // # Rotation
 //
-// An asymmetric KMS key has no versions: rotation is another key. To rotate, make
-// one, name it with next=, wait until servers have it, then move the alias to it
-// and name the former key with previous=. An alias alone has no next, which a
-// warning says ([smartcred.EventKeyUnannounced]): when it is moved, the new key
-// signs before any server was shown it. As previous it has what this process
-// signed with before.
+// An asymmetric KMS key has no versions: rotation is another key. next= and
+// previous= may name aliases that are there only during a rotation, so that no
+// program is configured anew for it:
+//
+//	awskms:///alias/smart?next=alias/smart-next&previous=alias/smart-previous
+//
+// To rotate, make a key with the alias smart-next, wait until servers have it,
+// move the alias smart to it, and give the former key the alias smart-previous.
+//
+// An alias alone has no next, which a warning says
+// ([smartcred.EventKeyUnannounced]): when it is moved, the new key signs before any
+// server was shown it. As previous it has what this process signed with before.
 //
 // A key that an alias was moved to is tried before it takes the place of one
 // that works. As long as it can't sign (AWS takes minutes to spread an alias, and

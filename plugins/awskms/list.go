@@ -65,6 +65,11 @@ func (l *listing) look(ctx context.Context, name string) (*entry, error) {
 		if !isAnswer(err) {
 			return nil, err
 		}
+		if name != l.key && isAlias(name) && errors.Is(err, smartcred.ErrNotFound) {
+			// A next or previous alias is there only while there is such a key.
+			l.report(ctx, name, nil, "")
+			return nil, nil
+		}
 		l.leaveOut(ctx, name, err, "what "+name+" names can't be used")
 		return nil, nil
 	}

@@ -85,6 +85,41 @@ func TestMovedAliasThatWasAnnounced(t *testing.T) {
 	}
 }
 
+// Three aliases, of which two are there only while there are such keys: a whole
+// rotation with nothing but moves, and nothing to warn of.
+func TestRotationByThreeAliases(t *testing.T) {
+	aws, seen := start(t, nil), new(events)
+	first, second := aws.CreateKey(awsfake.Key{}), aws.CreateKey(awsfake.Key{})
+	aws.SetAlias("alias/smart", first)
+	s := open(t, "awskms:///alias/smart?next=alias/smart-next&previous=alias/smart-previous", seen)
+	closeAtEnd(t, s)
+	for _, step := range []struct {
+		alias, key, want string
+	}{
+		{"alias/smart", first, first},
+		{"alias/smart-next", second, "next " + second + ", " + first},
+		{"alias/smart", second, second + ", " + first},
+		{"alias/smart-previous", first, second + ", " + first},
+	} {
+		aws.SetAlias(step.alias, step.key)
+		if got := versions(t, s); got != step.want {
+			t.Errorf("%s moved to %s: lists %s, want %s", step.alias, step.key, got, step.want)
+		}
+		keys, err := s.Keys(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range keys {
+			if err := sign(t, s, k.Version); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if told := seen.take(); len(told) != 0 {
+		t.Errorf("events %+v", told)
+	}
+}
+
 // Rights that are not there yet, a key that is of no use: what works goes on.
 func TestMovedAliasWhoseKeyCannotSign(t *testing.T) {
 	for name, c := range map[string]struct {
