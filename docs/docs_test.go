@@ -16,7 +16,7 @@ import (
 	"github.com/smartcred/smartcred/internal/vault"
 )
 
-var pages = []string{"rotation.md", "incident.md", "events.md", "vault.md"}
+var pages = []string{"rotation.md", "incident.md", "events.md", "vault.md", "aws.md"}
 
 // foreign are names that OAuth and backends gave.
 var foreign = []string{
