@@ -123,18 +123,18 @@ func TestCredentialsAreVerified(t *testing.T) {
 	clock := now
 	s := start(t, &awsfake.Options{Now: func() time.Time { return clock }})
 	arn := s.CreateKey(awsfake.Key{})
-	s.AddCredential(awsfake.Credential{AccessKeyID: "ASIATEMPORARY", SecretAccessKey: "secret", SessionToken: "token", Expires: now.Add(time.Minute)})
+	s.AddCredential(awsfake.Credential{AccessKeyID: "ASIATEMPORARY", SecretAccessKey: "temporary-secret-access-key", SessionToken: "token", Expires: now.Add(time.Minute)})
 	for name, c := range map[string]struct {
 		id, secret, token string
 		skew              time.Duration
 		want              string
 	}{
 		"right":                   {id: awsfake.AccessKeyID, secret: awsfake.SecretAccessKey},
-		"wrong secret":            {id: awsfake.AccessKeyID, secret: "wrong", want: "InvalidSignatureException"},
-		"unknown":                 {id: "AKIAUNKNOWN", secret: "wrong", want: "UnrecognizedClientException"},
-		"temporary":               {id: "ASIATEMPORARY", secret: "secret", token: "token"},
-		"temporary without token": {id: "ASIATEMPORARY", secret: "secret", want: "UnrecognizedClientException"},
-		"temporary, ended":        {id: "ASIATEMPORARY", secret: "secret", token: "token", skew: 2 * time.Minute, want: "ExpiredTokenException"},
+		"wrong secret":            {id: awsfake.AccessKeyID, secret: "a wrong secret access key", want: "InvalidSignatureException"},
+		"unknown":                 {id: "AKIAUNKNOWN", secret: "a wrong secret access key", want: "UnrecognizedClientException"},
+		"temporary":               {id: "ASIATEMPORARY", secret: "temporary-secret-access-key", token: "token"},
+		"temporary without token": {id: "ASIATEMPORARY", secret: "temporary-secret-access-key", want: "UnrecognizedClientException"},
+		"temporary, ended":        {id: "ASIATEMPORARY", secret: "temporary-secret-access-key", token: "token", skew: 2 * time.Minute, want: "ExpiredTokenException"},
 		"clock too early":         {id: awsfake.AccessKeyID, secret: awsfake.SecretAccessKey, skew: 6 * time.Minute, want: "InvalidSignatureException"},
 		"clock too late":          {id: awsfake.AccessKeyID, secret: awsfake.SecretAccessKey, skew: -6 * time.Minute, want: "InvalidSignatureException"},
 	} {
