@@ -247,6 +247,7 @@ func TestCredentials(t *testing.T) {
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "")
 		t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/app")
 		t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", token)
+		t.Setenv("AWS_MAX_ATTEMPTS", "1")
 		for code, want := range map[string]error{"AccessDenied": smartcred.ErrDenied, "ServiceUnavailable": smartcred.ErrUnavailable} {
 			sts := stsThatAnswers(t, code)
 			t.Setenv("AWS_ENDPOINT_URL_STS", sts)

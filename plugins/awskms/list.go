@@ -105,16 +105,17 @@ func (l *listing) currentKeys(ctx context.Context) (current, before []*entry, er
 	l.mu.Lock()
 	signed, former := l.signed, l.former
 	l.mu.Unlock()
-	if former != "" && (now == nil || now.key.Version != former) {
+	// A name that stands for no key at all revokes the keys that it stood for.
+	gone := errors.Is(why, smartcred.ErrNotFound)
+	if former != "" && !gone && (now == nil || now.key.Version != former) {
 		e, err := l.look(ctx, former)
 		if err != nil {
 			return nil, nil, err
 		}
 		before = some(e)
 	}
-	// A name that stands for no key at all revokes the key that it stood for.
 	var worked *entry
-	moved := signed != "" && !errors.Is(why, smartcred.ErrNotFound) && (now == nil || now.key.Version != signed)
+	moved := signed != "" && !gone && (now == nil || now.key.Version != signed)
 	if moved {
 		if worked, err = l.look(ctx, signed); err != nil {
 			return nil, nil, err

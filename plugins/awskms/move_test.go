@@ -187,8 +187,12 @@ func TestRevokedKeyDoesNotStay(t *testing.T) {
 		}
 	})
 	t.Run("deleted alias", func(t *testing.T) {
-		aws, s, _, first, _ := newMoved(t, "")
-		aws.DeleteKey(first)
+		aws, s, _, _, second := newMoved(t, "")
+		aws.SetAlias("alias/smart", second) // so that there is a former key too
+		if err := sign(t, s, second); err != nil {
+			t.Fatal(err)
+		}
+		aws.DeleteKey(second)
 		if _, err := s.Keys(t.Context()); !errors.Is(err, smartcred.ErrNotFound) {
 			t.Errorf("got %v", err)
 		}
