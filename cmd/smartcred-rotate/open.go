@@ -129,6 +129,7 @@ func (s *settings) httpClient(ctx context.Context) (*http.Client, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	t.MaxResponseHeaderBytes = 64 << 10
+	t.DisableKeepAlives = true // a function is asleep between its steps: connections would be dead after it
 	client := &http.Client{Transport: t}
 	if s.caFile == "" {
 		return client, nil
