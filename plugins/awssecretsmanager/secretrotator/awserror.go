@@ -136,6 +136,6 @@ func awsCause(err error) error {
 
 // errIncomplete is the cause where an answer lacks what it must have: its effect
 // is not known, and running the step again finds out.
-var errIncomplete = &smartcred.UnavailableError{Err: errors.New("Secrets Manager's answer is incomplete: run the step again")}
+var errIncomplete = &smartcred.UnavailableError{Err: errors.New("the answer is incomplete: run the step again")}
 
 func incomplete(op string) error { return &StoreError{Op: op, Err: errIncomplete} }
