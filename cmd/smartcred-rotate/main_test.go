@@ -282,14 +282,17 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-func TestHookTokenFile(t *testing.T) {
+func TestWhereTheHooksTokenIsKept(t *testing.T) {
 	w := newWorld(t, firstValue)
 	path := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(path, []byte(hookToken), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, stderr, status := w.run(w.hookFlags("--hook-token", "file:"+filepath.ToSlash(path))...); status != exitDone {
-		t.Errorf("status %d\n%s", status, stderr)
+	w.aws.CreateSecret("hook", `{"token": "`+hookToken+`"}`)
+	for _, uri := range []string{"env:HOOK_TOKEN", "file:" + filepath.ToSlash(path), "awssecretsmanager:///hook#token"} {
+		if _, stderr, status := w.run(w.hookFlags("--hook-token", uri)...); status != exitDone {
+			t.Errorf("%s: status %d\n%s", uri, status, stderr)
+		}
 	}
 }
 

@@ -8,14 +8,14 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
-	"net/url"
+	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/awsclient"
 	"github.com/smartcred/smartcred/internal/securefile"
+	_ "github.com/smartcred/smartcred/plugins/awssecretsmanager" // where the hook's token may be kept
 	"github.com/smartcred/smartcred/plugins/awssecretsmanager/secretrotator"
 	"github.com/smartcred/smartcred/provider"
 	"github.com/smartcred/smartcred/secretsource"
@@ -38,17 +38,21 @@ func (s *settings) open(ctx context.Context, logger *slog.Logger) (*secretrotato
 		Method:   provider.Method(s.authMethod),
 		Encoding: provider.SecretEncoding(s.secretEncoding),
 	})
-	api, apiErr := s.secretsManager(ctx)
-	if err := errors.Join(setterErr, testerErr, apiErr); err != nil {
+	api, closeAPI, apiErr := s.secretsManager(ctx)
+	closeAll := func() {
 		closeSetter()
+		closeAPI()
+	}
+	if err := errors.Join(setterErr, testerErr, apiErr); err != nil {
+		closeAll()
 		return nil, nil, err
 	}
 	r, err := secretrotator.New(api, setter, tester, &secretrotator.Options{Field: s.field, Length: s.length, Logger: logger})
 	if err != nil {
-		closeSetter()
+		closeAll()
 		return nil, nil, err
 	}
-	return r, closeSetter, nil
+	return r, closeAll, nil
 }
 
 // setter returns the one way of the two that the settings name.
@@ -73,7 +77,7 @@ func (s *settings) setter(ctx context.Context, client *http.Client) (secretrotat
 		return nil, nothing, &smartcred.ConfigError{Option: "overlap", Problem: "goes with registration only; a hook must let the server take both secrets for a while"}
 	}
 	if s.hookToken == "" {
-		return nil, nothing, &smartcred.ConfigError{Option: "hook-token", Problem: "is missing: where the hook's Bearer token is kept: env:NAME, file:PATH, …"}
+		return nil, nothing, &smartcred.ConfigError{Option: "hook-token", Problem: "is missing: where the hook's Bearer token is kept: awssecretsmanager:///NAME, env:NAME or file:PATH"}
 	}
 	token, err := secretsource.Open(ctx, s.hookToken, &secretsource.OpenOptions{AllowInsecureLoopback: s.allowInsecureLoopback})
 	if err != nil {
@@ -94,34 +98,22 @@ func (s *settings) setter(ctx context.Context, client *http.Client) (secretrotat
 	return h, closeToken, nil
 }
 
-// secretsManager returns the SDK's client, configured as AWS's own tools are.
-func (s *settings) secretsManager(ctx context.Context) (*secretsmanager.Client, error) {
-	var opts []func(*config.LoadOptions) error
-	if s.region != "" {
-		opts = append(opts, config.WithRegion(s.region))
+// secretsManager returns the SDK's client, configured as AWS's own tools are, and
+// what closes its connections.
+func (s *settings) secretsManager(ctx context.Context) (*secretsmanager.Client, func(), error) {
+	o := awsclient.Options{Region: s.region}
+	if arn := strings.SplitN(s.secretID, ":", 7); len(arn) == 7 {
+		o.Default = arn[3]
 	}
-	sdk, err := config.LoadDefaultConfig(ctx, opts...)
+	sdk, closeIdle, err := awsclient.Load(ctx, o)
 	if err != nil {
-		// The cause can quote lines of a file that has keys in it.
-		return nil, &smartcred.ConfigError{Option: "AWS", Problem: "its shared configuration can't be read: check AWS_PROFILE, AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE"}
-	}
-	if sdk.Region == "" {
-		return nil, &smartcred.ConfigError{Option: "region", Problem: "is missing: set it, or AWS_REGION"}
+		return nil, func() {}, err
 	}
 	client := secretsmanager.NewFromConfig(sdk)
-	if endpoint := client.Options().BaseEndpoint; endpoint != nil && !s.mayAsk(*endpoint) {
-		return nil, &smartcred.ConfigError{Option: "AWS_ENDPOINT_URL", Problem: "is not https; allow-insecure-loopback allows http on loopback, for tests"}
+	if err := awsclient.CheckEndpoint(client.Options().BaseEndpoint, s.allowInsecureLoopback); err != nil {
+		return nil, func() {}, err
 	}
-	return client, nil
-}
-
-func (s *settings) mayAsk(endpoint string) bool {
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Scheme == "https" {
-		return err == nil
-	}
-	addr, err := netip.ParseAddr(u.Hostname())
-	return s.allowInsecureLoopback && (u.Hostname() == "localhost" || err == nil && addr.Unmap().IsLoopback())
+	return client, closeIdle, nil
 }
 
 // httpClient speaks to servers and hooks.

@@ -48,7 +48,7 @@ func (s *settings) flags() *pflag.FlagSet {
 	f.StringVar(&s.region, "region", "", "the AWS region (default: from AWS's own environment)")
 
 	f.StringVar(&s.hook, "hook", "", "the https URL that the new secret is posted to")
-	f.StringVar(&s.hookToken, "hook-token", "", "where the hook's Bearer token is kept: env:NAME, file:PATH, …")
+	f.StringVar(&s.hookToken, "hook-token", "", "where the hook's Bearer token is kept: awssecretsmanager:///NAME, env:NAME or file:PATH")
 	f.BoolVar(&s.sendCurrent, "hook-send-current", false, "post the current secret too")
 	f.BoolVar(&s.registration, "registration", false, "have the server issue the secret at its client configuration endpoint, RFC 7592")
 	f.DurationVar(&s.overlap, "overlap", 0, "for --registration: how long the server takes the old secret beside the new one")

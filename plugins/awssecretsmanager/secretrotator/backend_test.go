@@ -31,11 +31,11 @@ func TestSecretsManagerFails(t *testing.T) {
 		{"can't decrypt", func(s *awsfake.Server) func() { return s.FailDecryption(secretName) }, smartcred.ErrDenied, "DecryptionFailure"},
 		{"expired credentials", func(s *awsfake.Server) func() {
 			return s.Inject(awsfake.Fault{Error: &awsfake.Error{Status: 400, Code: "ExpiredTokenException", Message: "The security token included in the request is expired"}})
-		}, smartcred.ErrDenied, "expired"},
+		}, smartcred.ErrDenied, "have expired"},
 		{"internal error", func(s *awsfake.Server) func() {
 			return s.Inject(awsfake.Fault{Error: &awsfake.Error{Status: 500, Code: "InternalServiceError", Message: "x"}})
 		}, smartcred.ErrUnavailable, "InternalServiceError"},
-		{"down", (*awsfake.Server).Stop, smartcred.ErrUnavailable, "connect"},
+		{"down", (*awsfake.Server).Stop, smartcred.ErrUnavailable, "can't be reached"},
 		{"garbage", func(s *awsfake.Server) func() { return s.Inject(awsfake.Fault{Garble: true}) }, smartcred.ErrUnavailable, ""},
 		{"garbage as an error", func(s *awsfake.Server) func() { return s.Inject(awsfake.Fault{Garble: true, Status: 400}) }, smartcred.ErrUnavailable, ""},
 		{"garbage for puts", func(s *awsfake.Server) func() {

@@ -2,18 +2,14 @@ package secretrotator_test
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
-
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/internal/awsfake"
+	"github.com/smartcred/smartcred/plugins/awssecretsmanager"
 	"github.com/smartcred/smartcred/plugins/awssecretsmanager/secretrotator"
 	"github.com/smartcred/smartcred/provider"
 	"github.com/smartcred/smartcred/secretsource"
@@ -27,9 +23,13 @@ func TestRotationUnder100Callers(t *testing.T) {
 	w := newWorld(t, "client_secret", `{"client_secret": "`+firstValue+`"}`)
 	service := newHookService(t, w.ehr)
 	r := w.rotator(w.hook(service, nil))
+	source, err := awssecretsmanager.New(w.sdk(), secretName, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	// The minute that consumers keep a secret for, and overlaps are longer than,
 	// is 20 ms here.
-	cache := secretsource.NewCache(secretsource.Field(&stages{w.sdk()}, "client_secret"), &secretsource.CacheOptions{TTL: 20 * time.Millisecond, Observer: smartcred.Discard})
+	cache := secretsource.NewCache(secretsource.Field(source, "client_secret"), &secretsource.CacheOptions{TTL: 20 * time.Millisecond, Observer: smartcred.Discard})
 	proof, err := provider.NewClientSecretBasic(cache, &provider.SecretOptions{Observer: smartcred.Discard})
 	if err != nil {
 		t.Fatal(err)
@@ -89,21 +89,4 @@ func call(ctx context.Context, w *world, proof provider.Provider) error {
 	defer client.Close()
 	_, err = client.Token(ctx)
 	return err
-}
-
-// stages is a Source that reads what consumers read.
-type stages struct{ api *secretsmanager.Client }
-
-func (s *stages) Lookup(ctx context.Context, stage secretsource.Stage) (secretsource.Secret, error) {
-	label := map[secretsource.Stage]string{secretsource.Current: awsfake.Current, secretsource.Previous: awsfake.Previous}[stage]
-	id := secretName
-	out, err := s.api.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &id, VersionStage: &label})
-	var none *types.ResourceNotFoundException
-	if errors.As(err, &none) {
-		return secretsource.Secret{}, fmt.Errorf("stage %s: %w", label, smartcred.ErrNotFound)
-	}
-	if err != nil {
-		return secretsource.Secret{}, &smartcred.UnavailableError{Err: err}
-	}
-	return secretsource.New([]byte(*out.SecretString), *out.VersionId), nil
 }

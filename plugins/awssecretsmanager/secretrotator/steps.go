@@ -90,7 +90,7 @@ func (j *job) create(ctx context.Context) error {
 		return err
 	}
 	// Where two create it at once the first one's value is the version's.
-	if err := j.store.put(ctx, j.event, next, stagePending); err != nil && !exists(err) {
+	if err := j.store.put(ctx, j.event, next, stagePending); err != nil && !errors.Is(err, errExists) {
 		return err
 	}
 	return nil

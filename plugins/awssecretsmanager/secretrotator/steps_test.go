@@ -119,7 +119,7 @@ func TestWhatAWSAsksOfAFunction(t *testing.T) {
 	}
 	fails("no such secret", r.Handle(t.Context(), secretrotator.Event{Step: secretrotator.StepCreate, SecretID: "other", ClientRequestToken: version}), smartcred.ErrNotFound, "describe the secret")
 	w.aws.DeleteSecret(secretName)
-	fails("deleted", handle(secretrotator.StepCreate, version), smartcred.ErrNotFound, "marked for deletion")
+	fails("deleted", handle(secretrotator.StepCreate, version), smartcred.ErrNotFound, "about to be deleted")
 	var store *secretrotator.StoreError
 	if err := handle(secretrotator.StepCreate, version); !errors.As(err, &store) {
 		t.Errorf("no StoreError: %v", err)
