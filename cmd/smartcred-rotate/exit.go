@@ -28,7 +28,7 @@ func exitStatus(err error) int {
 		return exitRefused
 	case errors.Is(err, smartcred.ErrInvalidConfig):
 		return exitUsage
-	case errors.As(err, &store), errors.As(err, &token), errors.Is(err, smartcred.ErrNotFound):
+	case errors.As(err, &store), errors.As(err, &token):
 		return exitBackend
 	default:
 		return exitServer

@@ -11,7 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -46,9 +46,8 @@ type world struct {
 	url string // of /hook and /register
 	env []string
 
-	mu    sync.Mutex
-	fails int // status of the hook, where it is to fail
-	puts  int
+	fails atomic.Int64 // status of the hook, where it is to fail
+	puts  atomic.Int64 // updates of the registration
 }
 
 func newWorld(t *testing.T, value string) *world {
@@ -72,16 +71,14 @@ func newWorld(t *testing.T, value string) *world {
 }
 
 func (w *world) hook(rw http.ResponseWriter, r *http.Request) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	var in map[string]string
 	if r.Header.Get("Authorization") != "Bearer "+hookToken || json.NewDecoder(r.Body).Decode(&in) != nil {
 		rw.WriteHeader(http.StatusUnauthorized)
 		return
 	}
 	rw.Header().Set("Content-Type", "application/json")
-	if w.fails != 0 {
-		rw.WriteHeader(w.fails)
+	if status := w.fails.Load(); status != 0 {
+		rw.WriteHeader(int(status))
 		_ = json.NewEncoder(rw).Encode(in)
 		return
 	}
@@ -90,15 +87,13 @@ func (w *world) hook(rw http.ResponseWriter, r *http.Request) {
 }
 
 func (w *world) register(rw http.ResponseWriter, r *http.Request) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	if r.Header.Get("Authorization") != "Bearer "+regToken {
 		rw.WriteHeader(http.StatusUnauthorized)
 		return
 	}
 	secret := firstValue
 	if r.Method == http.MethodPut {
-		w.puts++
+		w.puts.Add(1)
 		secret = issued
 		w.ehr.SetSecrets("my-app", issued)
 	}
@@ -194,7 +189,7 @@ func TestOneStepAfterTheOther(t *testing.T) {
 // A hook that fails: nothing is finished, and the next run goes on.
 func TestGoesOn(t *testing.T) {
 	w := newWorld(t, firstValue)
-	w.fails = http.StatusBadGateway
+	w.fails.Store(http.StatusBadGateway)
 	stdout, stderr, status := w.run(w.hookFlags()...)
 	pending := w.aws.Version("smart", awsfake.Pending)
 	if status != exitServer || stdout != "" || !strings.Contains(stderr, "HTTP 502") || !strings.Contains(stderr, pending) {
@@ -203,7 +198,7 @@ func TestGoesOn(t *testing.T) {
 	if w.aws.SecretString("smart", awsfake.Current) != firstValue {
 		t.Error("AWSCURRENT moved")
 	}
-	w.fails = 0
+	w.fails.Store(0)
 	if stdout, stderr, status = w.run(w.hookFlags()...); status != exitDone || strings.TrimSpace(stdout) != pending {
 		t.Errorf("status %d, %q\n%s", status, stdout, stderr)
 	}
@@ -213,12 +208,12 @@ func TestRegistrationNeedsAnOverlap(t *testing.T) {
 	w := newWorld(t, `{"client_secret": "`+firstValue+`", "registration_client_uri": "URL/register", "registration_access_token": "`+regToken+`"}`)
 	flags := w.flags("--field", "client_secret", "--registration")
 	_, stderr, status := w.run(flags...)
-	if status != exitUsage || !strings.Contains(stderr, "no_overlap") || w.puts != 0 {
-		t.Errorf("status %d, %d updates\n%s", status, w.puts, stderr)
+	if status != exitUsage || !strings.Contains(stderr, "no_overlap") || w.puts.Load() != 0 {
+		t.Errorf("status %d, %d updates\n%s", status, w.puts.Load(), stderr)
 	}
 	stdout, stderr, status := w.run(append(flags, "--no-overlap")...)
-	if status != exitDone || w.puts != 1 || strings.TrimSpace(stdout) != w.aws.Version("smart", awsfake.Current) {
-		t.Errorf("status %d, %d updates\n%s", status, w.puts, stderr)
+	if status != exitDone || w.puts.Load() != 1 || strings.TrimSpace(stdout) != w.aws.Version("smart", awsfake.Current) {
+		t.Errorf("status %d, %d updates\n%s", status, w.puts.Load(), stderr)
 	}
 	if text := w.aws.SecretString("smart", awsfake.Current); !strings.Contains(text, issued) || !strings.Contains(text, regToken) {
 		t.Errorf("the value is %s", text)
@@ -250,7 +245,9 @@ func TestExitStatuses(t *testing.T) {
 		{"AWS denies", func(w *world) { w.aws.Deny("", "") }, func(w *world) []string { return w.hookFlags() }, exitBackend, []string{"AccessDeniedException", "role"}},
 		{"AWS is down", func(w *world) { w.aws.Close() }, func(w *world) []string { return w.hookFlags() }, exitBackend, []string{"unavailable"}},
 		{"no hook token", nil, func(w *world) []string { return w.hookFlags("--hook-token", "env:NO_SUCH_VARIABLE") }, exitBackend, []string{"hook's token"}},
-		{"hook refuses", func(w *world) { w.fails = http.StatusForbidden }, func(w *world) []string { return w.hookFlags() }, exitServer, []string{"HTTP 403"}},
+		{"hook refuses", func(w *world) { w.fails.Store(http.StatusForbidden) }, func(w *world) []string { return w.hookFlags() }, exitServer, []string{"HTTP 403"}},
+		{"no such hook", func(w *world) { w.fails.Store(http.StatusNotFound) }, func(w *world) []string { return w.hookFlags() }, exitServer, []string{"HTTP 404"}},
+		{"no step before", nil, func(w *world) []string { return w.hookFlags("--step", "testSecret") }, exitBackend, []string{"createSecret comes first"}},
 		{"the server refuses", func(w *world) {
 			w.ehr.AddClient(smartauthtest.Client{ID: "other", Secrets: []string{"x"}, Scopes: []string{"system/*.rs"}})
 		}, func(w *world) []string { return w.hookFlags("--client-id", "other") }, exitRefused, []string{"nothing was finished"}},

@@ -205,7 +205,7 @@ func (r *Rotator) step(ctx context.Context, e Event, managed bool) (err error) {
 		return nil
 	case !known && !managed && e.Step == StepCreate:
 	case !known:
-		return fmt.Errorf("version %s: %w: it has no staging label: this rotation was cancelled, or another took its place; begin another", e.ClientRequestToken, smartcred.ErrNotFound)
+		return &StoreError{Op: "find version " + e.ClientRequestToken, Err: fmt.Errorf("%w: it has no staging label: this rotation was cancelled, or another took its place; begin another", smartcred.ErrNotFound)}
 	case !secret.staged(e.ClientRequestToken, stagePending):
 		return &smartcred.ConfigError{Option: "version", Problem: e.ClientRequestToken + " is not staged AWSPENDING: another rotation took its place, or this one was cancelled"}
 	}
