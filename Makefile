@@ -26,6 +26,6 @@ lint:
 fuzz:
 	@sh .ci/fuzz $(FUZZTIME)
 
-## build: the command line, into bin/
+## build: the commands, into bin/
 build:
-	$(GO) build -o bin/ ./cmd/smartcred
+	$(GO) build -o bin/ ./cmd/...
