@@ -44,8 +44,8 @@ func (s *settings) elsewhere(needs need) (option, advice string) {
 			"Vault does it: run vault write "+mount+"/keys/"+name+"/config min_encryption_version=N, N being the first version that may still sign")
 	case "awskms":
 		return option, pick(step,
-			"AWS KMS makes the key: run aws kms create-key --key-usage SIGN_VERIFY --key-spec ECC_NIST_P384, and name it with next= in signer",
-			"AWS KMS does it: run aws kms update-alias --alias-name NAME --target-key-id NEXT, and name the former key with previous= in signer",
+			"AWS KMS makes the key: run aws kms create-key --key-usage SIGN_VERIFY --key-spec ECC_NIST_P384, and give it the alias that next= names in signer, or name it there",
+			"AWS KMS does it: run aws kms update-alias --alias-name NAME --target-key-id NEXT, and give the former key the alias that previous= names in signer, or name it there",
 			"AWS KMS does it: run aws kms disable-key --key-id KEY")
 	case "pkcs11":
 		return option, pick(step,

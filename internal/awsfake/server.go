@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -127,6 +128,13 @@ func (s *Server) Client() *http.Client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.http.Client()
+}
+
+// CertificatePEM returns the server's certificate, which is its own authority.
+func (s *Server) CertificatePEM() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
 }
 
 // Close ends the server and its connections.

@@ -32,7 +32,7 @@ func open(t *testing.T, uri string, observer smartcred.Observer) signer.Signer {
 }
 
 func TestConformance(t *testing.T) {
-	for _, spec := range []string{"ECC_NIST_P384", "RSA_2048", "RSA_3072"} {
+	for _, spec := range []string{"ECC_NIST_P384", "RSA_2048"} {
 		t.Run(spec, func(t *testing.T) {
 			signertest.Run(t, func(t *testing.T) *signertest.Harness {
 				aws := start(t, nil)

@@ -227,7 +227,7 @@ func TestCredentials(t *testing.T) {
 		provider := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: id, SecretAccessKey: strings.ToLower(id[4:]), SessionToken: "t"}, nil
 		})
-		s, err := awskms.New(kms.New(kms.Options{Region: awsfake.Region, BaseEndpoint: &fake.URL, Credentials: provider}), arn, nil)
+		s, err := awskms.New(kms.New(kms.Options{Region: awsfake.Region, BaseEndpoint: &fake.URL, Credentials: provider}), arn, &awskms.Options{Observer: smartcred.Discard})
 		if err != nil {
 			t.Fatal(err)
 		}

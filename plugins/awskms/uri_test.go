@@ -3,6 +3,7 @@ package awskms_test
 import (
 	"errors"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -93,6 +94,23 @@ func TestTLS(t *testing.T) {
 		if _, err := s.Keys(t.Context()); !errors.Is(err, want) {
 			t.Errorf("insecure_backend_tls %v: got %v, want %v", insecure, err, want)
 		}
+	}
+}
+
+// The SDK takes the bundle into the client that it is given.
+func TestCABundle(t *testing.T) {
+	aws := start(t, &awsfake.Options{TLS: true})
+	arn := aws.CreateKey(awsfake.Key{})
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	writeFile(t, bundle, string(aws.CertificatePEM()))
+	t.Setenv("AWS_CA_BUNDLE", bundle)
+	s, err := signer.Open(t.Context(), "awskms:///"+arn, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, s)
+	if err := sign(t, s, arn); err != nil {
+		t.Error(err)
 	}
 }
 
