@@ -16,6 +16,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/flight"
 )
 
 // An Error is what came of a call, in words that hold nothing of the answer but
@@ -107,9 +108,9 @@ var answers = map[string]Answer{
 }
 
 // Error puts an error of the SDK into smartcred's words. ctx is the one that
-// [Calls.Begin] gave.
+// [flight.Calls.Begin] gave.
 func (c Call) Error(ctx context.Context, err error) error {
-	if why := ended(ctx); why != nil {
+	if why := flight.Ended(ctx); why != nil {
 		return fmt.Errorf("%s on %s: %w", c.Action, c.Resource, why)
 	}
 	var op *smithy.OperationError
@@ -195,7 +196,7 @@ func (c Call) notAnswered(err error) error {
 	case errors.As(err, &certificate):
 		problem = "the endpoint's certificate does not verify: see AWS_CA_BUNDLE"
 	case errors.As(err, &timeout) && timeout.Timeout():
-		problem = errTimeout.Error()
+		problem = flight.ErrTimeout.Error()
 	case errors.As(err, &op):
 		problem = "the endpoint can't be reached: " + op.Op
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
@@ -19,6 +20,9 @@ import (
 
 	"github.com/smartcred/smartcred"
 )
+
+// DefaultTimeout bounds a call with all the attempts that the SDK makes.
+const DefaultTimeout = 10 * time.Second
 
 const (
 	maxBody   = 1 << 20

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/flight"
 )
 
 // What Vault says in errors, where its status alone does not tell. Only these
@@ -73,7 +74,7 @@ func (c call) fail(ctx context.Context, err error, header http.Header) error {
 	}
 	switch {
 	case ctx.Err() != nil && status == 0:
-		return ctx.Err()
+		return flight.Ended(ctx)
 	case status == 0:
 		return &smartcred.UnavailableError{Err: unanswered(err)}
 	case status == http.StatusForbidden:

@@ -61,8 +61,6 @@ type loginError struct{ err error }
 func (e *loginError) Error() string { return e.err.Error() }
 func (e *loginError) Unwrap() error { return e.err }
 
-func asLoginError(err error, target **loginError) bool { return errors.As(err, target) }
-
 // A login keeps one token valid for all Sessions that log in alike. Nobody waits
 // for a renewal: it is made ahead, on one goroutine that the last Close ends.
 type login struct {

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -22,7 +23,7 @@ const correlationHeader = "X-Correlation-Id"
 type Session struct {
 	client func() *api.Client // in a closure: a client holds a token, and would print it
 	login  *login             // nil: the client has a token of its own
-	calls  flight.Gate
+	calls  flight.Calls
 }
 
 // Borrow returns a Session over a client whose login and life are the caller's.
@@ -80,45 +81,45 @@ func (s *Session) Reset() {
 	}
 }
 
-// Close lets calls under way end, for 5 seconds at most, and logs out where this
-// package logged in. A borrowed client stays as it is. It is called once.
+// Close ends calls under way, which then return [smartcred.ErrClosed], as all later
+// ones do, and logs out where this package logged in. A borrowed client stays as
+// it is. A second call does nothing.
 func (s *Session) Close() error {
-	flight.Land(s.calls.Shut())
-	if s.login != nil {
-		release(s.login)
-	}
+	s.calls.Close(func() {
+		if s.login != nil {
+			release(s.login)
+		}
+	})
 	return nil
 }
 
 type request func(ctx context.Context, client *api.Client, header *http.Header) (*api.Secret, error)
 
 func (s *Session) ask(ctx context.Context, c call, do request) (*api.Secret, error) {
-	if !s.calls.Enter() {
-		return nil, smartcred.ErrClosed
-	}
-	defer s.calls.Leave()
-	if err := ctx.Err(); err != nil {
+	client := s.client()
+	ctx, end, err := s.calls.Begin(ctx, client.ClientTimeout())
+	if err != nil {
 		return nil, err
 	}
+	defer end()
 	var header http.Header
 	var secret *api.Secret
-	var err error
 	if s.login == nil {
-		secret, err = do(ctx, s.client(), &header)
+		secret, err = do(ctx, client, &header)
 	} else {
 		secret, err = s.login.ask(ctx, &header, do)
 	}
-	if err != nil {
-		var login *loginError
-		if asLoginError(err, &login) {
-			return nil, login.err
-		}
+	var login *loginError
+	switch {
+	case err == nil && secret == nil:
+		return nil, fmt.Errorf("%w: Vault has nothing at path %q", smartcred.ErrNotFound, c.path)
+	case err == nil:
+		return secret, nil
+	case errors.As(err, &login):
+		return nil, login.err
+	default:
 		return secret, c.fail(ctx, err, header)
 	}
-	if secret == nil {
-		return nil, fmt.Errorf("%w: Vault has nothing at path %q", smartcred.ErrNotFound, c.path)
-	}
-	return secret, nil
 }
 
 // withToken returns a client that sends token, and keeps the header of the answer.

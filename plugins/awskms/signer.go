@@ -16,6 +16,7 @@ import (
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/internal/awsclient"
+	"github.com/smartcred/smartcred/internal/flight"
 	"github.com/smartcred/smartcred/signer"
 )
 
@@ -52,7 +53,7 @@ type Signer struct {
 	opts     Options
 	key      string
 	backend  string
-	calls    awsclient.Calls
+	calls    flight.Calls
 	closing  func() // what Open opened; nil: nothing
 	isSingle bool   // an alias alone
 

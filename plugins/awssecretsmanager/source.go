@@ -16,6 +16,7 @@ import (
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/internal/awsclient"
+	"github.com/smartcred/smartcred/internal/flight"
 	"github.com/smartcred/smartcred/secretsource"
 )
 
@@ -36,7 +37,7 @@ type Source struct {
 	client  API
 	name    string
 	timeout time.Duration
-	calls   awsclient.Calls
+	calls   flight.Calls
 	closing func() // what Open opened; nil: nothing
 
 	mu    sync.Mutex

@@ -31,11 +31,10 @@ type Source struct {
 	field     string
 	newSecret func([]byte) secretsource.Secret
 
-	mu     sync.Mutex
-	place  place // where the secret is; its kv is 0 until it is known
-	asked  place // what place was before Vault was asked; zero: it was not
-	since  since // when the field got the value that is current
-	closed bool
+	mu    sync.Mutex
+	place place // where the secret is; its kv is 0 until it is known
+	asked place // what place was before Vault was asked; zero: it was not
+	since since // when the field got the value that is current
 }
 
 var _ secretsource.Source = (*Source)(nil)
@@ -85,18 +84,9 @@ func newSource(session *vault.Session, where place, field string, opts *secretso
 // logs in alike.
 func (s *Source) Reset() { s.session.Reset() }
 
-// Close ends the use of Vault; a client of the caller's stays open. A second call
-// does nothing.
-func (s *Source) Close() error {
-	s.mu.Lock()
-	closed := s.closed
-	s.closed = true
-	s.mu.Unlock()
-	if closed {
-		return nil
-	}
-	return s.session.Close()
-}
+// Close ends look-ups under way, which then return [smartcred.ErrClosed], as all
+// later ones do; a client of the caller's stays open. A second call does nothing.
+func (s *Source) Close() error { return s.session.Close() }
 
 // Lookup implements [secretsource.Source]. It asks Vault once, for the previous
 // secret up to five times more.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -37,9 +36,6 @@ type Signer struct {
 	mount   string
 	key     string
 	opts    Options
-
-	closeOnce sync.Once
-	closeErr  error
 }
 
 var _ signer.Signer = (*Signer)(nil)
@@ -82,12 +78,9 @@ func newSigner(session *vault.Session, key string, opts *Options) (*Signer, erro
 // logs in alike.
 func (s *Signer) Reset() { s.session.Reset() }
 
-// Close ends the use of Vault; a client of the caller's stays open. A second call
-// returns what the first did.
-func (s *Signer) Close() error {
-	s.closeOnce.Do(func() { s.closeErr = s.session.Close() })
-	return s.closeErr
-}
+// Close ends calls under way, which then return [smartcred.ErrClosed], as all
+// later ones do; a client of the caller's stays open. A second call does nothing.
+func (s *Signer) Close() error { return s.session.Close() }
 
 // Keys implements [signer.Signer]: the versions that may sign, newest first.
 func (s *Signer) Keys(ctx context.Context) ([]signer.Key, error) {

@@ -1,4 +1,4 @@
-package awsclient
+package flight
 
 import (
 	"context"
@@ -8,25 +8,23 @@ import (
 	"time"
 
 	"github.com/smartcred/smartcred"
-	"github.com/smartcred/smartcred/internal/flight"
 )
 
-// DefaultTimeout bounds a call with all the attempts that the SDK makes.
-const DefaultTimeout = 10 * time.Second
+// ErrTimeout is why a call ended whose time, not its caller's, was up.
+var ErrTimeout = errors.New("no answer in time")
 
-var errTimeout = errors.New("no answer in time")
-
-// Calls are the calls of one backend. The zero value is ready for use.
+// Calls are the calls of one backend, which its Close ends. The zero value is
+// ready for use; it must not be copied.
 type Calls struct {
 	mu      sync.Mutex
-	gate    flight.Gate
+	gate    Gate
 	closed  bool
 	cancels map[*context.CancelCauseFunc]struct{}
 	once    sync.Once
 }
 
-// Begin returns the context of a call, which ends after timeout and at Close, and
-// what ends the call; [smartcred.ErrClosed] after Close, and ctx's error if that
+// Begin returns the context of a call, which ends after timeout (0: never) and at
+// Close, and what ends the call; [smartcred.ErrClosed] after Close, and ctx's error if that
 // has ended.
 func (c *Calls) Begin(ctx context.Context, timeout time.Duration) (context.Context, func(), error) {
 	c.mu.Lock()
@@ -39,7 +37,10 @@ func (c *Calls) Begin(ctx context.Context, timeout time.Duration) (context.Conte
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	ctx, stop := context.WithTimeoutCause(ctx, timeout, errTimeout)
+	stop := context.CancelFunc(func() {})
+	if timeout > 0 {
+		ctx, stop = context.WithTimeoutCause(ctx, timeout, ErrTimeout)
+	}
 	if c.cancels == nil {
 		c.cancels = map[*context.CancelCauseFunc]struct{}{}
 	}
@@ -65,22 +66,23 @@ func (c *Calls) Close(after func()) {
 		}
 		ended := c.gate.Shut()
 		c.mu.Unlock()
-		flight.Land(ended)
+		Land(ended)
 		if after != nil {
 			after()
 		}
 	})
 }
 
-// ended says why the context of a call has ended; nil if it has not.
-func ended(ctx context.Context) error {
+// Ended says why the context of a call has ended; nil if it has not. A time-out,
+// the call's or its caller's, is [smartcred.ErrUnavailable].
+func Ended(ctx context.Context) error {
 	switch cause, err := context.Cause(ctx), ctx.Err(); {
 	case err == nil:
 		return nil
 	case errors.Is(cause, smartcred.ErrClosed):
 		return smartcred.ErrClosed
 	case errors.Is(err, context.DeadlineExceeded):
-		return &smartcred.UnavailableError{Err: fmt.Errorf("%w: %w", errTimeout, err)}
+		return &smartcred.UnavailableError{Err: fmt.Errorf("%w: %w", ErrTimeout, err)}
 	default:
 		return err
 	}
