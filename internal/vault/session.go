@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -109,9 +110,8 @@ func (s *Session) ask(ctx context.Context, c call, do request) (*api.Secret, err
 		secret, err = s.login.ask(ctx, &header, do)
 	}
 	if err != nil {
-		var login *loginError
-		if asLoginError(err, &login) {
-			return nil, login.err
+		if login, ok := errors.AsType[*LoginError](err); ok {
+			return nil, login
 		}
 		return secret, c.fail(ctx, err, header)
 	}
