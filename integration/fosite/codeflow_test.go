@@ -2,24 +2,23 @@ package fosite_test
 
 import (
 	"net/http"
-	"net/url"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/smartcred/smartcred/integration/fositetest"
 	"github.com/smartcred/smartcred/smartauth"
 )
 
 func TestAuthorizationCode(t *testing.T) {
-	servers(t, func(t *testing.T, s *server) {
+	servers(t, func(t *testing.T, s *fositetest.Server) {
 		for _, l := range logins {
 			t.Run(l.name, func(t *testing.T) {
-				before := len(s.tokenRequests())
+				before := len(s.TokenRequests())
 				id := "web app: " + l.name
-				client := newClient(t, s, id, l.register(t, s, id), userScopes)
-				token := logIn(t, s, client, get)
+				client := newClient(t, s, id, l.register(t, s, id), fositetest.UserScopes)
+				token := fositetest.LogIn(t, s, client, fositetest.Get)
 				checkUserToken(t, s, token)
 				source := client.SessionSource(token, nil)
 				readPatient(t, &http.Client{Transport: client.Transport(source)}, s)
@@ -37,10 +36,10 @@ func TestAuthorizationCode(t *testing.T) {
 				}
 				readPatient(t, &http.Client{Transport: client.Transport(client.SessionSource(renewed, nil))}, s)
 
-				requests := s.tokenRequests()[before:]
+				requests := s.TokenRequests()[before:]
 				var grants []string
 				for _, r := range requests {
-					grants = append(grants, r.form.Get("grant_type"))
+					grants = append(grants, r.Form.Get("grant_type"))
 					checkProof(t, l.method, r)
 				}
 				if diff := cmp.Diff([]string{"authorization_code", "refresh_token"}, grants); diff != "" {
@@ -52,21 +51,21 @@ func TestAuthorizationCode(t *testing.T) {
 }
 
 func TestAuthorizationRequestByPost(t *testing.T) {
-	s := newServer(t, true)
-	client := newClient(t, s, "app", logins[0].register(t, s, "app"), userScopes)
-	checkUserToken(t, s, logIn(t, s, client, post))
+	s := fositetest.NewServer(t, true)
+	client := newClient(t, s, "app", logins[0].register(t, s, "app"), fositetest.UserScopes)
+	checkUserToken(t, s, fositetest.LogIn(t, s, client, fositetest.Post))
 }
 
 // checkUserToken checks what the server says about user and launch.
-func checkUserToken(t *testing.T, s *server, token *smartauth.Token) {
+func checkUserToken(t *testing.T, s *fositetest.Server, token *smartauth.Token) {
 	t.Helper()
-	if missing := token.MissingScopes(userScopes); len(missing) > 0 {
+	if missing := token.MissingScopes(fositetest.UserScopes); len(missing) > 0 {
 		t.Errorf("scopes that were not granted: %v", missing)
 	}
 	if token.RefreshToken() == "" {
 		t.Error("no refresh token")
 	}
-	if c := token.Context; c.Patient != patientID || c.NeedPatientBanner == nil || !*c.NeedPatientBanner {
+	if c := token.Context; c.Patient != fositetest.PatientID || c.NeedPatientBanner == nil || !*c.NeedPatientBanner {
 		t.Errorf("launch context %+v", c)
 	}
 	identity := token.Identity()
@@ -74,55 +73,8 @@ func checkUserToken(t *testing.T, s *server, token *smartauth.Token) {
 		t.Fatal("no identity")
 	}
 	got := []string{identity.Issuer, identity.Subject, identity.FHIRUser}
-	want := []string{s.URL, userSubject, s.fhirBase() + "/" + fhirUser}
+	want := []string{s.URL, fositetest.UserSubject, s.FHIRBase() + "/" + fositetest.FHIRUser}
 	if !slices.Equal(got, want) {
 		t.Errorf("identity %q, want %q", got, want)
 	}
-}
-
-// logIn goes through the authorization code flow, with send as the browser.
-func logIn(t *testing.T, s *server, client *smartauth.Client, send func(*http.Client, *smartauth.Launch) (*http.Response, error)) *smartauth.Token {
-	t.Helper()
-	launch, err := client.StartLaunch(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := client.Exchange(t.Context(), launch, callback(t, s, launch, send))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
-}
-
-// callback sends the browser to the authorization server and returns the
-// parameters with which it comes back.
-func callback(t *testing.T, s *server, launch *smartauth.Launch, send func(*http.Client, *smartauth.Launch) (*http.Response, error)) url.Values {
-	t.Helper()
-	browser := &http.Client{
-		Transport:     s.Client().Transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	resp, err := send(browser, launch)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	location := resp.Header.Get("Location")
-	back, query, _ := strings.Cut(location, "?")
-	if back != redirectURL {
-		t.Fatalf("the authorization server answered %s and sent the browser to %q", resp.Status, back)
-	}
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return values
-}
-
-func get(browser *http.Client, launch *smartauth.Launch) (*http.Response, error) {
-	return browser.Get(launch.URL())
-}
-
-func post(browser *http.Client, launch *smartauth.Launch) (*http.Response, error) {
-	return browser.PostForm(launch.Endpoint(), launch.Form())
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/smartcred/smartcred/integration/fositetest"
 	"github.com/smartcred/smartcred/provider"
 	"github.com/smartcred/smartcred/signer"
 	"github.com/smartcred/smartcred/smartauth"
@@ -13,18 +14,18 @@ import (
 
 // user is a client of a server, and a user's token.
 type user struct {
-	s      *server
+	s      *fositetest.Server
 	p      provider.Provider
 	client *smartauth.Client
 	token  *smartauth.Token
 }
 
-func newUser(t *testing.T, register func(*testing.T, *server, string) provider.Provider) user {
+func newUser(t *testing.T, register func(*testing.T, *fositetest.Server, string) provider.Provider) user {
 	t.Helper()
-	s := newServer(t, true)
+	s := fositetest.NewServer(t, true)
 	p := register(t, s, "app")
-	client := newClient(t, s, "app", p, userScopes)
-	return user{s, p, client, logIn(t, s, client, get)}
+	client := newClient(t, s, "app", p, fositetest.UserScopes)
+	return user{s, p, client, fositetest.LogIn(t, s, client, fositetest.Get)}
 }
 
 // A session lives on through refresh tokens that change with every use, also
@@ -50,10 +51,10 @@ func TestRotatedRefreshTokenIsKept(t *testing.T) {
 			t.Fatal("fosite rotates refresh tokens: this is the old one")
 		}
 		readPatient(t, &http.Client{Transport: client.Transport(source)}, s)
-		if token, err = smartauth.ParseToken(stored, userScopes, renewed.Received); err != nil {
+		if token, err = smartauth.ParseToken(stored, fositetest.UserScopes, renewed.Received); err != nil {
 			t.Fatal(err)
 		}
-		if token.RefreshToken() != renewed.RefreshToken() || token.Context.Patient != patientID {
+		if token.RefreshToken() != renewed.RefreshToken() || token.Context.Patient != fositetest.PatientID {
 			t.Fatal("what was stored is not the token in use")
 		}
 	}
@@ -75,7 +76,7 @@ func TestReusedRefreshToken(t *testing.T) {
 func TestRevokedRefreshToken(t *testing.T) {
 	for _, l := range []struct {
 		name     string
-		register func(*testing.T, *server, string) provider.Provider
+		register func(*testing.T, *fositetest.Server, string) provider.Provider
 	}{
 		{"client_secret_basic", loginBySecret(provider.MethodClientSecretBasic)},
 		{"private_key_jwt", loginByKey(signer.ES384)},
@@ -87,12 +88,12 @@ func TestRevokedRefreshToken(t *testing.T) {
 			}
 			source := u.client.SessionSource(u.token, nil)
 			source.Drop(u.token)
-			before := len(u.s.tokenRequests())
+			before := len(u.s.TokenRequests())
 			for range 2 {
 				_, err := source.Token(t.Context())
 				refused(t, err, provider.ErrInvalidGrant, http.StatusBadRequest)
 			}
-			if n := len(u.s.tokenRequests()) - before; n != 1 {
+			if n := len(u.s.TokenRequests()) - before; n != 1 {
 				t.Errorf("the revoked refresh token was sent %d times, want once", n)
 			}
 		})
@@ -101,7 +102,7 @@ func TestRevokedRefreshToken(t *testing.T) {
 
 func TestIntrospection(t *testing.T) {
 	u := newUser(t, loginBySecret(provider.MethodClientSecretBasic))
-	caller, err := newClient(t, u.s, "app", u.p, systemScopes).Token(t.Context())
+	caller, err := newClient(t, u.s, "app", u.p, fositetest.SystemScopes).Token(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func TestIntrospection(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if !answer.Active || answer.ClientID != "app" || answer.Subject != userSubject {
+		if !answer.Active || answer.ClientID != "app" || answer.Subject != fositetest.UserSubject {
 			t.Errorf("%s, a live token: %+v", name, answer)
 		}
 	}
@@ -134,13 +135,13 @@ func TestIntrospection(t *testing.T) {
 
 func TestRefusedCodes(t *testing.T) {
 	t.Run("used before", func(t *testing.T) {
-		s := newServer(t, true)
-		client := newClient(t, s, "app", loginByKey(signer.ES384)(t, s, "app"), userScopes)
+		s := fositetest.NewServer(t, true)
+		client := newClient(t, s, "app", loginByKey(signer.ES384)(t, s, "app"), fositetest.UserScopes)
 		launch, err := client.StartLaunch(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		params := callback(t, s, launch, get)
+		params := fositetest.Callback(t, s, launch, fositetest.Get)
 		again, err := smartauth.RestoreLaunch(launch.Save())
 		if err != nil {
 			t.Fatal(err)
@@ -152,8 +153,8 @@ func TestRefusedCodes(t *testing.T) {
 		refused(t, err, provider.ErrInvalidGrant, http.StatusBadRequest)
 	})
 	t.Run("of another launch", func(t *testing.T) {
-		s := newServer(t, true)
-		client := newClient(t, s, "app", loginByKey(signer.ES384)(t, s, "app"), userScopes)
+		s := fositetest.NewServer(t, true)
+		client := newClient(t, s, "app", loginByKey(signer.ES384)(t, s, "app"), fositetest.UserScopes)
 		mine, err := client.StartLaunch(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -162,19 +163,19 @@ func TestRefusedCodes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		params := callback(t, s, theirs, get)
+		params := fositetest.Callback(t, s, theirs, fositetest.Get)
 		params.Set("state", mine.State()) // PKCE is what is left to stop it
 		_, err = client.Exchange(t.Context(), mine, params)
 		refused(t, err, provider.ErrInvalidGrant, http.StatusBadRequest)
 	})
 	t.Run("asked for with another aud", func(t *testing.T) {
-		s := newServer(t, true)
-		client := newClient(t, s, "app", loginByKey(signer.ES384)(t, s, "app"), userScopes)
+		s := fositetest.NewServer(t, true)
+		client := newClient(t, s, "app", loginByKey(signer.ES384)(t, s, "app"), fositetest.UserScopes)
 		launch, err := client.StartLaunch(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		params := callback(t, s, launch, func(browser *http.Client, launch *smartauth.Launch) (*http.Response, error) {
+		params := fositetest.Callback(t, s, launch, func(browser *http.Client, launch *smartauth.Launch) (*http.Response, error) {
 			form := launch.Form()
 			form.Set("aud", "https://elsewhere.example/fhir")
 			return browser.PostForm(launch.Endpoint(), form)
@@ -184,7 +185,7 @@ func TestRefusedCodes(t *testing.T) {
 		if !errors.As(err, &answer) || !errors.Is(err, provider.ErrInvalidRequest) {
 			t.Errorf("got %v, want the callback's invalid_request", err)
 		}
-		if n := len(s.tokenRequests()); n != 0 {
+		if n := len(s.TokenRequests()); n != 0 {
 			t.Errorf("%d token requests after an error callback", n)
 		}
 	})

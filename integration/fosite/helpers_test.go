@@ -20,59 +20,39 @@ import (
 	"testing"
 
 	"github.com/go-jose/go-jose/v3"
-	"github.com/ory/fosite"
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/integration/fositetest"
 	"github.com/smartcred/smartcred/provider"
 	"github.com/smartcred/smartcred/secretsource"
 	"github.com/smartcred/smartcred/signer"
 	"github.com/smartcred/smartcred/smartauth"
 )
 
-var (
-	systemScopes = []string{"system/Patient.rs"}
-	userScopes   = []string{"openid", "fhirUser", "launch/patient", "patient/Patient.rs", "offline_access"}
-)
-
 // secret has every kind of character that HTTP Basic, forms and URLs treat in
 // their own ways.
 const secret = `p:+ %41&=/?#"\~*-_.é世`
 
-// registration is a client of this id that authenticates by method.
-func registration(id string, method provider.Method) *fosite.DefaultOpenIDConnectClient {
-	return &fosite.DefaultOpenIDConnectClient{
-		DefaultClient: &fosite.DefaultClient{
-			ID:            id,
-			RedirectURIs:  []string{redirectURL},
-			GrantTypes:    []string{"client_credentials", "authorization_code", "refresh_token"},
-			ResponseTypes: []string{"code"},
-			Scopes:        append(append([]string(nil), systemScopes...), userScopes...),
-			Public:        method == provider.MethodNone,
-		},
-		TokenEndpointAuthMethod: string(method),
-	}
-}
-
 // registerSecret registers a client with a secret, of which fosite keeps a hash.
-func registerSecret(t *testing.T, s *server, id string, method provider.Method, secret string) {
+func registerSecret(t *testing.T, s *fositetest.Server, id string, method provider.Method, secret string) {
 	t.Helper()
 	hash, err := bcrypt.GenerateFromPassword([]byte(secret), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := registration(id, method)
+	client := fositetest.Registration(id, method)
 	client.Secret = hash
-	s.clients.register(client)
+	s.Register(client)
 }
 
 // registerKeys registers a client with the keys that p publishes, by value.
-func registerKeys(t *testing.T, s *server, id string, alg signer.Algorithm, p *provider.PrivateKeyJWT) {
+func registerKeys(t *testing.T, s *fositetest.Server, id string, alg signer.Algorithm, p *provider.PrivateKeyJWT) {
 	t.Helper()
-	client := registration(id, provider.MethodPrivateKeyJWT)
+	client := fositetest.Registration(id, provider.MethodPrivateKeyJWT)
 	client.TokenEndpointAuthSigningAlgorithm = string(alg)
 	client.JSONWebKeys = published(t, p)
-	s.clients.register(client)
+	s.Register(client)
 }
 
 // published reads the JWK Set that p serves.
@@ -172,10 +152,10 @@ func secretProvider(t *testing.T, method provider.Method, source secretsource.So
 }
 
 // newClient returns a client of s that is closed with t.
-func newClient(t *testing.T, s *server, id string, p provider.Provider, scopes []string) *smartauth.Client {
+func newClient(t *testing.T, s *fositetest.Server, id string, p provider.Provider, scopes []string) *smartauth.Client {
 	t.Helper()
 	client, err := smartauth.NewClient(smartauth.Config{
-		BaseURL: s.fhirBase(), ClientID: id, Provider: p, Scopes: scopes, RedirectURL: redirectURL,
+		BaseURL: s.FHIRBase(), ClientID: id, Provider: p, Scopes: scopes, RedirectURL: fositetest.RedirectURL,
 		HTTPClient: s.Client(), AllowInsecureLoopback: strings.HasPrefix(s.URL, "http://"), Observer: smartcred.Discard,
 	})
 	if err != nil {
@@ -189,13 +169,13 @@ func newClient(t *testing.T, s *server, id string, p provider.Provider, scopes [
 type login struct {
 	name     string
 	method   provider.Method
-	register func(t *testing.T, s *server, id string) provider.Provider
+	register func(t *testing.T, s *fositetest.Server, id string) provider.Provider
 }
 
 // logins are all of them, the public client first.
 var logins = []login{
-	{"none", provider.MethodNone, func(t *testing.T, s *server, id string) provider.Provider {
-		s.clients.register(registration(id, provider.MethodNone))
+	{"none", provider.MethodNone, func(t *testing.T, s *fositetest.Server, id string) provider.Provider {
+		s.Register(fositetest.Registration(id, provider.MethodNone))
 		return provider.Public{}
 	}},
 	{"client_secret_basic", provider.MethodClientSecretBasic, loginBySecret(provider.MethodClientSecretBasic)},
@@ -205,22 +185,22 @@ var logins = []login{
 	{"private_key_jwt ES384 by JWK Set URL", provider.MethodPrivateKeyJWT, loginByKeySetURL},
 }
 
-func loginBySecret(method provider.Method) func(*testing.T, *server, string) provider.Provider {
-	return func(t *testing.T, s *server, id string) provider.Provider {
+func loginBySecret(method provider.Method) func(*testing.T, *fositetest.Server, string) provider.Provider {
+	return func(t *testing.T, s *fositetest.Server, id string) provider.Provider {
 		registerSecret(t, s, id, method, secret)
 		return secretProvider(t, method, secretFile(t, secret), "")
 	}
 }
 
-func loginByKey(alg signer.Algorithm) func(*testing.T, *server, string) provider.Provider {
-	return func(t *testing.T, s *server, id string) provider.Provider {
+func loginByKey(alg signer.Algorithm) func(*testing.T, *fositetest.Server, string) provider.Provider {
+	return func(t *testing.T, s *fositetest.Server, id string) provider.Provider {
 		p := jwtProvider(t, keyFile(t, alg), provider.PrivateKeyJWTOptions{})
 		registerKeys(t, s, id, alg, p)
 		return p
 	}
 }
 
-func loginByKeySetURL(t *testing.T, s *server, id string) provider.Provider {
+func loginByKeySetURL(t *testing.T, s *fositetest.Server, id string) provider.Provider {
 	var p *provider.PrivateKeyJWT
 	jwks := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.KeySet().Handler(r.Context()).ServeHTTP(w, r)
@@ -230,17 +210,17 @@ func loginByKeySetURL(t *testing.T, s *server, id string) provider.Provider {
 	if _, err := p.KeySet().Published(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	client := registration(id, provider.MethodPrivateKeyJWT)
+	client := fositetest.Registration(id, provider.MethodPrivateKeyJWT)
 	client.TokenEndpointAuthSigningAlgorithm = string(signer.ES384)
 	client.JSONWebKeysURI = jwks.URL
-	s.clients.register(client)
+	s.Register(client)
 	return p
 }
 
 // servers runs test against a server over TLS and one over http on loopback.
-func servers(t *testing.T, test func(t *testing.T, s *server)) {
-	t.Run("https", func(t *testing.T) { test(t, newServer(t, true)) })
-	t.Run("http", func(t *testing.T) { test(t, newServer(t, false)) })
+func servers(t *testing.T, test func(t *testing.T, s *fositetest.Server)) {
+	t.Run("https", func(t *testing.T) { test(t, fositetest.NewServer(t, true)) })
+	t.Run("http", func(t *testing.T) { test(t, fositetest.NewServer(t, false)) })
 }
 
 // refused fails unless err is the OAuth error that want names, from an answer of

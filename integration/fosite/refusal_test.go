@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/smartcred/smartcred/integration/fositetest"
 	"github.com/smartcred/smartcred/provider"
 	"github.com/smartcred/smartcred/secretsource"
 	"github.com/smartcred/smartcred/signer"
@@ -16,12 +17,12 @@ import (
 func TestWrongSecret(t *testing.T) {
 	for _, method := range []provider.Method{provider.MethodClientSecretBasic, provider.MethodClientSecretPost} {
 		t.Run(string(method), func(t *testing.T) {
-			s := newServer(t, true)
+			s := fositetest.NewServer(t, true)
 			registerSecret(t, s, "app", method, "the right one")
 			p := secretProvider(t, method, secretsource.Static([]byte(secret)), "")
-			_, err := newClient(t, s, "app", p, systemScopes).Token(t.Context())
+			_, err := newClient(t, s, "app", p, fositetest.SystemScopes).Token(t.Context())
 			refused(t, err, provider.ErrInvalidClient, http.StatusUnauthorized)
-			if n := len(s.tokenRequests()); n != 1 {
+			if n := len(s.TokenRequests()); n != 1 {
 				t.Errorf("%d token requests with the same wrong secret, want 1", n)
 			}
 		})
@@ -29,9 +30,9 @@ func TestWrongSecret(t *testing.T) {
 }
 
 func TestUnknownClient(t *testing.T) {
-	s := newServer(t, true)
+	s := fositetest.NewServer(t, true)
 	p := secretProvider(t, provider.MethodClientSecretBasic, secretsource.Static([]byte(secret)), "")
-	_, err := newClient(t, s, "nobody", p, systemScopes).Token(t.Context())
+	_, err := newClient(t, s, "nobody", p, fositetest.SystemScopes).Token(t.Context())
 	refused(t, err, provider.ErrInvalidClient, http.StatusUnauthorized)
 }
 
@@ -50,12 +51,12 @@ func TestSecretEncoding(t *testing.T) {
 		{"percent", "100%", provider.ErrInvalidRequest, http.StatusBadRequest},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newServer(t, true)
+			s := fositetest.NewServer(t, true)
 			const id = "app-1"
 			registerSecret(t, s, id, provider.MethodClientSecretBasic, c.secret)
 			token := func(encoding provider.SecretEncoding) error {
 				p := secretProvider(t, provider.MethodClientSecretBasic, secretsource.Static([]byte(c.secret)), encoding)
-				_, err := newClient(t, s, id, p, systemScopes).Token(t.Context())
+				_, err := newClient(t, s, id, p, fositetest.SystemScopes).Token(t.Context())
 				return err
 			}
 			if err := token(provider.EncodingRFC6749); err != nil {
@@ -76,40 +77,40 @@ func TestRefusedAssertions(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		// setUp registers the client "app" and returns what it logs in with.
-		setUp  func(t *testing.T, s *server) provider.Provider
+		setUp  func(t *testing.T, s *fositetest.Server) provider.Provider
 		want   error
 		status int
 	}{
-		{"another key under the same kid", func(t *testing.T, s *server) provider.Provider {
+		{"another key under the same kid", func(t *testing.T, s *fositetest.Server) provider.Provider {
 			registered := jwtProvider(t, namedKey(t, "key-1"), provider.PrivateKeyJWTOptions{})
 			registerKeys(t, s, "app", signer.ES384, registered)
 			return jwtProvider(t, namedKey(t, "key-1"), provider.PrivateKeyJWTOptions{})
 		}, provider.ErrInvalidClient, http.StatusUnauthorized},
-		{"a kid that is not registered", func(t *testing.T, s *server) provider.Provider {
+		{"a kid that is not registered", func(t *testing.T, s *fositetest.Server) provider.Provider {
 			registered := jwtProvider(t, keyFile(t, signer.ES384), provider.PrivateKeyJWTOptions{})
 			registerKeys(t, s, "app", signer.ES384, registered)
 			return jwtProvider(t, keyFile(t, signer.ES384), provider.PrivateKeyJWTOptions{})
 		}, provider.ErrInvalidRequest, http.StatusBadRequest}, // fosite's own choice of error
-		{"another algorithm than the registered one", func(t *testing.T, s *server) provider.Provider {
+		{"another algorithm than the registered one", func(t *testing.T, s *fositetest.Server) provider.Provider {
 			p := jwtProvider(t, keyFile(t, signer.ES384), provider.PrivateKeyJWTOptions{})
 			registerKeys(t, s, "app", signer.RS384, p)
 			return p
 		}, provider.ErrInvalidClient, http.StatusUnauthorized},
-		{"another audience", func(t *testing.T, s *server) provider.Provider {
+		{"another audience", func(t *testing.T, s *fositetest.Server) provider.Provider {
 			p := jwtProvider(t, keyFile(t, signer.ES384), provider.PrivateKeyJWTOptions{Audience: "https://elsewhere.example/token"})
 			registerKeys(t, s, "app", signer.ES384, p)
 			return p
 		}, provider.ErrInvalidClient, http.StatusUnauthorized},
-		{"the scheme of another audience", func(t *testing.T, s *server) provider.Provider {
+		{"the scheme of another audience", func(t *testing.T, s *fositetest.Server) provider.Provider {
 			p := jwtProvider(t, keyFile(t, signer.ES384), provider.PrivateKeyJWTOptions{AudienceScheme: "http"})
 			registerKeys(t, s, "app", signer.ES384, p)
 			return p
 		}, provider.ErrInvalidClient, http.StatusUnauthorized},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newServer(t, true)
+			s := fositetest.NewServer(t, true)
 			p := c.setUp(t, s)
-			_, err := newClient(t, s, "app", p, systemScopes).Token(t.Context())
+			_, err := newClient(t, s, "app", p, fositetest.SystemScopes).Token(t.Context())
 			refused(t, err, c.want, c.status)
 		})
 	}
@@ -145,7 +146,7 @@ func (p *replay) Authenticate(ctx context.Context, req provider.Request, send fu
 }
 
 func TestReplayedAssertion(t *testing.T) {
-	s := newServer(t, true)
+	s := fositetest.NewServer(t, true)
 	p := loginByKey(signer.ES384)(t, s, "app")
 	for _, c := range []struct {
 		name   string
@@ -156,11 +157,11 @@ func TestReplayedAssertion(t *testing.T) {
 		{"made anew", p, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			client := newClient(t, s, "app", c.p, systemScopes)
+			client := newClient(t, s, "app", c.p, fositetest.SystemScopes)
 			if _, err := client.Token(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			other, err := client.TokenSource(&smartauth.TokenOptions{Scopes: userScopes[:1]})
+			other, err := client.TokenSource(&smartauth.TokenOptions{Scopes: fositetest.UserScopes[:1]})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -177,10 +178,10 @@ func TestReplayedAssertion(t *testing.T) {
 }
 
 func TestSecretReplacedAtTheServer(t *testing.T) {
-	s := newServer(t, true)
+	s := fositetest.NewServer(t, true)
 	registerSecret(t, s, "app", provider.MethodClientSecretBasic, secret)
 	p := secretProvider(t, provider.MethodClientSecretBasic, secretsource.Static([]byte(secret)), "")
-	client := newClient(t, s, "app", p, systemScopes)
+	client := newClient(t, s, "app", p, fositetest.SystemScopes)
 	token, err := client.Token(t.Context())
 	if err != nil {
 		t.Fatal(err)

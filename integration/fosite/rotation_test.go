@@ -23,6 +23,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/integration/fositetest"
 	"github.com/smartcred/smartcred/provider"
 	"github.com/smartcred/smartcred/secretsource"
 	"github.com/smartcred/smartcred/signer"
@@ -34,9 +35,9 @@ var _ fosite.ClientWithSecretRotation = (*fosite.DefaultOpenIDConnectClient)(nil
 
 // registerSecrets registers a client with a secret and, while it replaces them,
 // others that are taken too.
-func registerSecrets(t *testing.T, s *server, id string, method provider.Method, secret string, rotated ...string) {
+func registerSecrets(t *testing.T, s *fositetest.Server, id string, method provider.Method, secret string, rotated ...string) {
 	t.Helper()
-	client := registration(id, method)
+	client := fositetest.Registration(id, method)
 	for i, value := range append([]string{secret}, rotated...) {
 		hash, err := bcrypt.GenerateFromPassword([]byte(value), bcrypt.MinCost)
 		if err != nil {
@@ -48,7 +49,7 @@ func registerSecrets(t *testing.T, s *server, id string, method provider.Method,
 			client.RotatedSecrets = append(client.RotatedSecrets, hash)
 		}
 	}
-	s.clients.register(client)
+	s.Register(client)
 }
 
 // callers call without pause until the test ends them, each time with a token
@@ -60,7 +61,7 @@ type callers struct {
 	failures atomic.Int64
 }
 
-func startCallers(t *testing.T, s *server, client *smartauth.Client, n int) *callers {
+func startCallers(t *testing.T, s *fositetest.Server, client *smartauth.Client, n int) *callers {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	c := &callers{stop: stop, begun: make([]atomic.Int64, n)}
@@ -79,12 +80,12 @@ func startCallers(t *testing.T, s *server, client *smartauth.Client, n int) *cal
 }
 
 // callOnce gets a token under a name of its own and reads with it.
-func callOnce(ctx context.Context, s *server, client *smartauth.Client, name string) error {
+func callOnce(ctx context.Context, s *fositetest.Server, client *smartauth.Client, name string) error {
 	source, err := client.TokenSource(&smartauth.TokenOptions{Params: url.Values{"call": {name}}})
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.fhirBase()+"/Patient/"+patientID, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.FHIRBase()+"/Patient/"+fositetest.PatientID, nil)
 	if err != nil {
 		return err
 	}
@@ -121,17 +122,17 @@ func (c *callers) await(t *testing.T, condition func() bool) {
 	}
 }
 
-func (c *callers) finish(t *testing.T, s *server) {
+func (c *callers) finish(t *testing.T, s *fositetest.Server) {
 	t.Helper()
 	c.stop()
 	c.wg.Wait()
 	refused := 0
-	for _, r := range s.tokenRequests() {
-		if r.status != http.StatusOK {
+	for _, r := range s.TokenRequests() {
+		if r.Status != http.StatusOK {
 			refused++
 		}
 	}
-	t.Logf("%d token requests, %d refused, %d calls failed", len(s.tokenRequests()), refused, c.failures.Load())
+	t.Logf("%d token requests, %d refused, %d calls failed", len(s.TokenRequests()), refused, c.failures.Load())
 	if refused > 0 {
 		t.Errorf("%d token requests were refused, although each credential was taken as long as it was used", refused)
 	}
@@ -156,7 +157,7 @@ func replaceFile(t *testing.T, path, content string) {
 func TestSecretRotation(t *testing.T) {
 	for _, method := range []provider.Method{provider.MethodClientSecretBasic, provider.MethodClientSecretPost} {
 		t.Run(string(method), func(t *testing.T) {
-			s := newServer(t, true)
+			s := fositetest.NewServer(t, true)
 			value := func(i int) string { return fmt.Sprint(secret, i) }
 			path := filepath.Join(t.TempDir(), "secret")
 			replaceFile(t, path, value(0))
@@ -169,10 +170,10 @@ func TestSecretRotation(t *testing.T) {
 				t.Fatal(err)
 			}
 			rotator := p.(provider.Rotator)
-			client := newClient(t, s, "app", p, systemScopes)
+			client := newClient(t, s, "app", p, fositetest.SystemScopes)
 			c := startCallers(t, s, client, 50)
 			c.await(t, func() bool { return true })
-			inForce := func() string { return rotator.Status(t.Context(), "app", s.fhirBase()).InForce.Version }
+			inForce := func() string { return rotator.Status(t.Context(), "app", s.FHIRBase()).InForce.Version }
 			for i := range 5 {
 				before := inForce()
 				registerSecrets(t, s, "app", method, value(i+1), value(i))
@@ -190,12 +191,12 @@ func TestSecretRotation(t *testing.T) {
 // cache brings the new secret, and the one that fosite no longer takes is not sent
 // again.
 func TestSecretRotationByRefusal(t *testing.T) {
-	s := newServer(t, true)
+	s := fositetest.NewServer(t, true)
 	path := filepath.Join(t.TempDir(), "secret")
 	replaceFile(t, path, "old")
 	registerSecrets(t, s, "app", provider.MethodClientSecretPost, "old")
 	p := secretProvider(t, provider.MethodClientSecretPost, secretsource.File(path, nil), "")
-	client := newClient(t, s, "app", p, systemScopes)
+	client := newClient(t, s, "app", p, fositetest.SystemScopes)
 	if err := callOnce(t.Context(), s, client, "before"); err != nil {
 		t.Fatal(err)
 	}
@@ -209,8 +210,8 @@ func TestSecretRotationByRefusal(t *testing.T) {
 		}
 	}
 	var sent []string
-	for _, r := range s.tokenRequests() {
-		sent = append(sent, fmt.Sprint(r.form.Get("client_secret"), " ", r.status))
+	for _, r := range s.TokenRequests() {
+		sent = append(sent, fmt.Sprint(r.Form.Get("client_secret"), " ", r.Status))
 	}
 	if got, want := fmt.Sprint(sent), "[old 200 old 401 new 200 new 200]"; got != want {
 		t.Errorf("token requests %s, want %s", got, want)
@@ -254,13 +255,13 @@ func awaitPublished(t *testing.T, p *provider.PrivateKeyJWT, n int) {
 }
 
 // registerPublished registers what p publishes once that is n keys.
-func registerPublished(t *testing.T, s *server, alg signer.Algorithm, p *provider.PrivateKeyJWT, n int) {
+func registerPublished(t *testing.T, s *fositetest.Server, alg signer.Algorithm, p *provider.PrivateKeyJWT, n int) {
 	t.Helper()
 	awaitPublished(t, p, n)
-	client := registration("app", provider.MethodPrivateKeyJWT)
+	client := fositetest.Registration("app", provider.MethodPrivateKeyJWT)
 	client.TokenEndpointAuthSigningAlgorithm = string(alg)
 	client.JSONWebKeys = servedKeys(t, p)
-	s.clients.register(client)
+	s.Register(client)
 }
 
 // servedKeys reads the JWK Set that p serves.
@@ -289,12 +290,12 @@ func pemOf(t *testing.T, key crypto.Signer) string {
 func TestKeyRotation(t *testing.T) {
 	for _, alg := range []signer.Algorithm{signer.ES384, signer.RS384} {
 		t.Run(string(alg), func(t *testing.T) {
-			s := newServer(t, true)
+			s := fositetest.NewServer(t, true)
 			path, p := rotatedKeys(t, alg)
 			registerPublished(t, s, alg, p, 1)
-			c := startCallers(t, s, newClient(t, s, "app", p, systemScopes), 50)
+			c := startCallers(t, s, newClient(t, s, "app", p, fositetest.SystemScopes), 50)
 			c.await(t, func() bool { return true })
-			inForce := func() string { return p.Status(t.Context(), "app", s.fhirBase()).InForce.KeyID }
+			inForce := func() string { return p.Status(t.Context(), "app", s.FHIRBase()).InForce.KeyID }
 			for range 3 {
 				before := inForce()
 				replaceFile(t, path+".next", pemOf(t, newKey(t, alg)))
@@ -320,10 +321,10 @@ func TestKeyRotation(t *testing.T) {
 // invalid_request, which is no refusal of a credential (RFC 6749 section 5.2), so
 // that no other key is tried. Registering the key heals it.
 func TestKeyThatIsNotRegisteredYet(t *testing.T) {
-	s := newServer(t, true)
+	s := fositetest.NewServer(t, true)
 	path, p := rotatedKeys(t, signer.ES384)
 	registerPublished(t, s, signer.ES384, p, 1)
-	client := newClient(t, s, "app", p, systemScopes)
+	client := newClient(t, s, "app", p, fositetest.SystemScopes)
 	if err := callOnce(t.Context(), s, client, "before"); err != nil {
 		t.Fatal(err)
 	}
@@ -332,13 +333,13 @@ func TestKeyThatIsNotRegisteredYet(t *testing.T) {
 	}
 	replaceFile(t, path, pemOf(t, newKey(t, signer.ES384)))
 	awaitPublished(t, p, 2)
-	before := len(s.tokenRequests())
+	before := len(s.TokenRequests())
 	err := callOnce(t.Context(), s, client, "unknown kid")
 	refused(t, err, provider.ErrInvalidRequest, http.StatusBadRequest)
 	if errors.As(err, new(*provider.RefusedError)) {
 		t.Errorf("got %v, which counts it as a refusal", err)
 	}
-	if n := len(s.tokenRequests()) - before; n != 1 {
+	if n := len(s.TokenRequests()) - before; n != 1 {
 		t.Errorf("%d token requests, want 1", n)
 	}
 	registerPublished(t, s, signer.ES384, p, 2)

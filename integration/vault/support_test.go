@@ -102,3 +102,10 @@ func closeAtEnd(t testing.TB, v any) {
 }
 
 func policy(format, mount string) string { return fmt.Sprintf(format, mount) }
+
+func remove(t testing.TB, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}

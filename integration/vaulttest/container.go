@@ -29,6 +29,7 @@ const (
 
 	inside     = "/smartcred" // where a container sees the folder of its server
 	insidePort = 8200
+	testHost   = "smartcred-test" // what a container calls the machine that it is on
 )
 
 // A docker is the way that runs nodes in containers of one image. Nodes of one
@@ -202,6 +203,9 @@ func (d *docker) places(name string, _ [2]int) places {
 	}
 }
 
+// here is every address: the one of Docker's bridge is not known beforehand.
+func (d *docker) here() (listen, host string) { return "0.0.0.0", testHost }
+
 func (d *docker) start(ctx context.Context, n *node) (running, error) {
 	out, err := n.openLog()
 	if err != nil {
@@ -233,6 +237,7 @@ func (d *docker) start(ctx context.Context, n *node) (running, error) {
 		},
 		HostConfigModifier: func(h *container.HostConfig) {
 			h.AutoRemove = true
+			h.ExtraHosts = []string{testHost + ":host-gateway"}
 			h.Binds = []string{n.root + ":" + inside}
 			h.CapAdd = []string{"IPC_LOCK"} // the public image's binary doesn't start without
 			h.PortBindings = network.PortMap{

@@ -63,6 +63,8 @@ func (p *process) places(_ string, ports [2]int) places {
 	}
 }
 
+func (p *process) here() (listen, host string) { return "127.0.0.1", "127.0.0.1" }
+
 func (p *process) close(context.Context) error { return nil }
 
 type child struct {

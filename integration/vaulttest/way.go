@@ -25,6 +25,7 @@ type way interface {
 	join(ctx context.Context) (way, error)   // the way for nodes of one new cluster
 	folder(dir string) string                // where a node sees the server's folder
 	places(name string, ports [2]int) places // where a node listens and is reached by its peers
+	here() (listen, host string)             // where the test listens for nodes, and by which name they reach it
 	close(ctx context.Context) error         // ends what join made
 }
 

@@ -55,11 +55,14 @@ func (l *lease) expired(now time.Time) bool { return !l.expires.IsZero() && !now
 
 func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
 
-// A loginError is an error of logging in, which is no error of the call's path.
-type loginError struct{ err error }
+// A LoginError is an error of logging in, which is no error of the call's path.
+type LoginError struct{ err error }
 
-func (e *loginError) Error() string { return e.err.Error() }
-func (e *loginError) Unwrap() error { return e.err }
+// Error implements error.
+func (e *LoginError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *LoginError) Unwrap() error { return e.err }
 
 // A login keeps one token valid for all Sessions that log in alike. Nobody waits
 // for a renewal: it is made ahead, on one goroutine that the last Close ends.
@@ -90,7 +93,7 @@ type login struct {
 func (l *login) ask(ctx context.Context, header *http.Header, do request) (*api.Secret, error) {
 	held, err := l.token(ctx)
 	if err != nil {
-		return nil, &loginError{err}
+		return nil, &LoginError{err}
 	}
 	secret, err := do(ctx, withToken(ctx, l.client(), string(held.token.Reveal()), header), header)
 	status, says := answer(err)
@@ -100,7 +103,7 @@ func (l *login) ask(ctx context.Context, header *http.Header, do request) (*api.
 	other, loginErr := l.replace(ctx, held, says(saysInvalidToken))
 	switch {
 	case loginErr != nil:
-		return nil, &loginError{loginErr}
+		return nil, &LoginError{loginErr}
 	case other == nil:
 		return secret, err
 	}

@@ -109,14 +109,14 @@ func (s *Session) ask(ctx context.Context, c call, do request) (*api.Secret, err
 	} else {
 		secret, err = s.login.ask(ctx, &header, do)
 	}
-	var login *loginError
+	var login *LoginError
 	switch {
 	case err == nil && secret == nil:
 		return nil, fmt.Errorf("%w: Vault has nothing at path %q", smartcred.ErrNotFound, c.path)
 	case err == nil:
 		return secret, nil
 	case errors.As(err, &login):
-		return nil, login.err
+		return nil, login
 	default:
 		return secret, c.fail(ctx, err, header)
 	}

@@ -22,27 +22,44 @@ var logins = struct {
 // acquire returns the login that the configuration describes. release it.
 func acquire(ctx context.Context, c *Config, opts *secretsource.OpenOptions) (*login, error) {
 	key := c.key(opts)
-	logins.mu.Lock()
-	defer logins.mu.Unlock()
-	if l := logins.byKey[key]; l != nil {
-		l.refs++
+	if l := join(key, nil); l != nil {
 		return l, nil
 	}
 	client, err := c.newClient(opts)
 	if err != nil {
 		return nil, err
 	}
+	// Not under the lock: what logs in may be kept in Vault too, behind another login.
 	m, err := c.newMethod(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
 	l := &login{
-		key: key, refs: 1, client: func() *api.Client { return client }, method: m,
+		key: key, client: func() *api.Client { return client }, method: m,
 		observer: opts.Observer, backend: c.Address, wake: make(chan struct{}, 1),
 	}
 	l.ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
-	logins.byKey[key] = l
-	return l, nil
+	used := join(key, l)
+	if used != l { // somebody else opened the same one meanwhile
+		l.close()
+	}
+	return used, nil
+}
+
+// join returns the login that is in use under key, which becomes other where there
+// is none.
+func join(key string, other *login) *login {
+	logins.mu.Lock()
+	defer logins.mu.Unlock()
+	l := logins.byKey[key]
+	if l == nil {
+		if l = other; l == nil {
+			return nil
+		}
+		logins.byKey[key] = l
+	}
+	l.refs++
+	return l
 }
 
 // release closes a login when the last of its Sessions is gone.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/vault"
 )
 
 var errMount = errors.New("the answer does not describe a mount")
@@ -21,11 +22,9 @@ func (s *Source) locate(ctx context.Context) (place, error) {
 		return where, nil
 	}
 	full := strings.TrimPrefix(where.mount+"/"+where.path, "/")
-	const help = "; kv=1 or kv=2 in the URI says which engine it is without asking"
 	answer, err := s.session.Read(ctx, "sys/internal/ui/mounts/"+full, nil)
-	if errors.Is(err, smartcred.ErrDenied) {
-		return place{}, fmt.Errorf("%w: Vault does not tell this token what is mounted at %q: its policies allow nothing there, the mount is missing, or the login failed%s: %w",
-			smartcred.ErrDenied, full, help, err)
+	if errors.Is(err, smartcred.ErrDenied) && !errors.As(err, new(*vault.LoginError)) {
+		return place{}, notTold(where, full)
 	}
 	if err != nil {
 		return place{}, fmt.Errorf("find out what is mounted at %q: %w", full, err)
@@ -51,6 +50,17 @@ func (s *Source) locate(ctx context.Context) (place, error) {
 	defer s.mu.Unlock()
 	s.asked, s.place = where, found
 	return found, nil
+}
+
+// notTold says what is missing: Vault tells what is mounted to whoever may do
+// anything there. The path of that question is not what the policy lacks.
+func notTold(where place, full string) error {
+	mount, path := where.mount, where.path
+	if mount == "" {
+		mount, path, _ = strings.Cut(full, "/")
+	}
+	return fmt.Errorf("%w: Vault does not tell this token what is mounted at %q: the token is not valid any more, the mount is missing, or its policies lack the capability %q on path %q (KV version 2) or %q (version 1)",
+		smartcred.ErrDenied, full, "read", mount+"/data/"+path, mount+"/"+path)
 }
 
 // forget makes the next look-up ask again, where Vault was asked.

@@ -1,4 +1,4 @@
-package fosite_test
+package fositetest
 
 import (
 	"context"
@@ -23,31 +23,34 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
+// What every server knows: the one redirect URL of its clients, a patient, and the
+// user who logs in.
 const (
-	redirectURL = "https://app.example/callback"
-	patientID   = "patient-1"
-	fhirUser    = "Practitioner/practitioner-1"
-	userSubject = "user-1"
-	idTokenKey  = "server-key-1"
+	RedirectURL = "https://app.example/callback"
+	PatientID   = "patient-1"
+	FHIRUser    = "Practitioner/practitioner-1"
+	UserSubject = "user-1"
+
+	idTokenKey = "server-key-1"
 )
 
-// A server is fosite with a SMART front: discovery document, aud check, launch
+// A Server is fosite with a SMART front: discovery document, aud check, launch
 // context in token answers, and one FHIR resource.
-type server struct {
+type Server struct {
 	*httptest.Server
 	clients *clientStore
 	oauth   fosite.OAuth2Provider
 	idKey   jose.JSONWebKey
 
 	mu       sync.Mutex
-	requests []tokenRequest
+	requests []TokenRequest
 }
 
-// A tokenRequest is what one request to the token endpoint carried, and its answer.
-type tokenRequest struct {
-	form          url.Values
-	authorization string
-	status        int
+// A TokenRequest is what one request to the token endpoint carried, and its answer.
+type TokenRequest struct {
+	Form          url.Values
+	Authorization string // the header
+	Status        int    // of the answer
 }
 
 // clientStore is fosite's memory store with clients that can be replaced while
@@ -68,27 +71,27 @@ func (s *clientStore) GetClient(_ context.Context, id string) (fosite.Client, er
 	return client, nil
 }
 
-// register adds a client, or replaces the one of the same id.
-func (s *clientStore) register(client fosite.Client) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.clients[client.GetID()] = client
+// Register adds a client, or replaces the one of the same id.
+func (s *Server) Register(client fosite.Client) {
+	s.clients.mu.Lock()
+	defer s.clients.mu.Unlock()
+	s.clients.clients[client.GetID()] = client
 }
 
-// newServer starts a server, over TLS or over http on loopback, and ends it with t.
-func newServer(t *testing.T, tls bool) *server {
+// NewServer starts a server, over TLS or over http on loopback, and ends it with t.
+func NewServer(t *testing.T, tls bool) *Server {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{
+	s := &Server{
 		clients: &clientStore{MemoryStore: storage.NewMemoryStore(), clients: map[string]fosite.Client{}},
 		idKey:   jose.JSONWebKey{Key: key, KeyID: idTokenKey, Algorithm: "RS256", Use: "sig"},
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /fhir/.well-known/smart-configuration", s.discovery)
-	mux.HandleFunc("GET /fhir/Patient/"+patientID, s.patient)
+	mux.HandleFunc("GET /fhir/Patient/"+PatientID, s.patient)
 	mux.HandleFunc("GET /jwks", s.jwks)
 	mux.HandleFunc("/authorize", s.authorize)
 	mux.HandleFunc("POST /token", s.token)
@@ -136,9 +139,10 @@ func newServer(t *testing.T, tls bool) *server {
 	return s
 }
 
-func (s *server) fhirBase() string { return s.URL + "/fhir" }
+// FHIRBase returns the FHIR base URL.
+func (s *Server) FHIRBase() string { return s.URL + "/fhir" }
 
-func (s *server) discovery(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) discovery(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, map[string]any{
 		"issuer":                                s.URL,
 		"jwks_uri":                              s.URL + "/jwks",
@@ -157,20 +161,20 @@ func (s *server) discovery(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-func (s *server) jwks(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) jwks(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{s.idKey.Public()}})
 }
 
 // authorize logs the user in and grants all that is asked for. fosite checks
 // client, redirect URL, scopes, state and PKCE; aud is SMART's.
-func (s *server) authorize(w http.ResponseWriter, r *http.Request) {
+func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	req, err := s.oauth.NewAuthorizeRequest(ctx, r)
 	if err != nil {
 		s.oauth.WriteAuthorizeError(ctx, w, req, err)
 		return
 	}
-	if req.GetRequestForm().Get("aud") != s.fhirBase() {
+	if req.GetRequestForm().Get("aud") != s.FHIRBase() {
 		s.oauth.WriteAuthorizeError(ctx, w, req, fosite.ErrInvalidRequest.WithHint("aud is not this FHIR server."))
 		return
 	}
@@ -178,9 +182,9 @@ func (s *server) authorize(w http.ResponseWriter, r *http.Request) {
 		req.GrantScope(scope)
 	}
 	session := openid.NewDefaultSession()
-	session.Subject = userSubject
-	session.Claims.Subject = userSubject
-	session.Claims.Extra = map[string]any{"fhirUser": s.fhirBase() + "/" + fhirUser}
+	session.Subject = UserSubject
+	session.Claims.Subject = UserSubject
+	session.Claims.Extra = map[string]any{"fhirUser": s.FHIRBase() + "/" + FHIRUser}
 	session.Headers.Extra = map[string]any{"kid": idTokenKey}
 	resp, err := s.oauth.NewAuthorizeResponse(ctx, req, session)
 	if err != nil {
@@ -190,15 +194,15 @@ func (s *server) authorize(w http.ResponseWriter, r *http.Request) {
 	s.oauth.WriteAuthorizeResponse(ctx, w, req, resp)
 }
 
-func (s *server) token(w http.ResponseWriter, r *http.Request) {
+func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	recorder := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 	s.answerToken(recorder, r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.requests = append(s.requests, tokenRequest{form: r.PostForm, authorization: r.Header.Get("Authorization"), status: recorder.status})
+	s.requests = append(s.requests, TokenRequest{Form: r.PostForm, Authorization: r.Header.Get("Authorization"), Status: recorder.status})
 }
 
-func (s *server) answerToken(w http.ResponseWriter, r *http.Request) {
+func (s *Server) answerToken(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	req, err := s.oauth.NewAccessRequest(ctx, r, openid.NewDefaultSession())
 	if err != nil {
@@ -216,18 +220,18 @@ func (s *server) answerToken(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if req.GetGrantedScopes().Has("launch/patient") {
-		resp.SetExtra("patient", patientID)
+		resp.SetExtra("patient", PatientID)
 		resp.SetExtra("need_patient_banner", true)
 	}
 	s.oauth.WriteAccessResponse(ctx, w, req, resp)
 }
 
-func (s *server) revoke(w http.ResponseWriter, r *http.Request) {
+func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	s.oauth.WriteRevocationResponse(ctx, w, s.oauth.NewRevocationRequest(ctx, r))
 }
 
-func (s *server) introspect(w http.ResponseWriter, r *http.Request) {
+func (s *Server) introspect(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	resp, err := s.oauth.NewIntrospectionRequest(ctx, r, openid.NewDefaultSession())
 	if err != nil {
@@ -238,7 +242,7 @@ func (s *server) introspect(w http.ResponseWriter, r *http.Request) {
 }
 
 // patient answers whoever has a live access token of this server.
-func (s *server) patient(w http.ResponseWriter, r *http.Request) {
+func (s *Server) patient(w http.ResponseWriter, r *http.Request) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
 		w.WriteHeader(http.StatusUnauthorized)
@@ -249,14 +253,14 @@ func (s *server) patient(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/fhir+json")
-	_ = json.NewEncoder(w).Encode(map[string]string{"resourceType": "Patient", "id": patientID})
+	_ = json.NewEncoder(w).Encode(map[string]string{"resourceType": "Patient", "id": PatientID})
 }
 
-// tokenRequests returns what came to the token endpoint so far.
-func (s *server) tokenRequests() []tokenRequest {
+// TokenRequests returns what came to the token endpoint so far.
+func (s *Server) TokenRequests() []TokenRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]tokenRequest(nil), s.requests...)
+	return append([]TokenRequest(nil), s.requests...)
 }
 
 func writeJSON(w http.ResponseWriter, v any) {
