@@ -1,0 +1,54 @@
+package program
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// copyOf copies f into memory that nobody can write any more, and that is there
+// where temporary folders are mounted noexec or read-only. A script's interpreter
+// opens the same descriptor, which therefore stays open in the child.
+func copyOf(f *os.File, name, hash string) (*pinned, error) {
+	memory, err := sealed(f, name, hash)
+	if errors.Is(err, errNoMemfd) {
+		return privateCopy(f, name, hash)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &pinned{path: "/proc/self/fd/3", file: memory}, nil
+}
+
+// errNoMemfd: an old kernel, one that forbids executable memory files
+// (vm.memfd_noexec), or no /proc. Nothing was read yet.
+var errNoMemfd = errors.New("no executable memory file here")
+
+func sealed(f *os.File, name, hash string) (*os.File, error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate(name, flags|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
+		fd, err = unix.MemfdCreate(name, flags)
+	}
+	if err != nil {
+		return nil, errNoMemfd
+	}
+	writable := os.NewFile(uintptr(fd), name)
+	defer writable.Close()
+	// Nothing can be executed that is open for writing.
+	readable, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return nil, errNoMemfd
+	}
+	err = hashed(writable, f, hash)
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL)
+	}
+	if err != nil {
+		_ = readable.Close()
+		return nil, err
+	}
+	return readable, nil
+}

@@ -1,0 +1,215 @@
+package pluginmain
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/plugins/program/internal/wire"
+	"github.com/smartcred/smartcred/secretsource"
+	"github.com/smartcred/smartcred/signer"
+)
+
+// maxRequests is how many requests run at a time; the next ones wait in the pipe.
+const maxRequests = 256
+
+// A server answers the requests of one parent.
+type server struct {
+	plugin   Plugin
+	failed   context.CancelFunc // ends the serving
+	requests sync.WaitGroup
+
+	writing  sync.Mutex
+	out      io.Writer
+	writeErr error
+
+	mu      sync.Mutex
+	targets map[string]*target
+}
+
+func (s *server) serve(ctx context.Context, in io.Reader) error {
+	lines := bufio.NewReaderSize(in, 16<<10)
+	slots := make(chan struct{}, maxRequests)
+	for {
+		line, err := readLine(lines)
+		switch {
+		case errors.Is(err, io.EOF):
+			return s.writeError()
+		case err != nil:
+			return fmt.Errorf("read request: %w", err)
+		}
+		req, err := wire.ParseRequest(line)
+		if err != nil {
+			return err
+		}
+		if req.Method == wire.Hello { // before all else, so that nothing overtakes it
+			s.answer(req.ID, s.hello(req))
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return s.writeError()
+		}
+		s.requests.Go(func() {
+			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(ctx, time.Duration(req.TimeoutMS)*time.Millisecond)
+			defer cancel()
+			members, err := s.do(ctx, req)
+			if err != nil {
+				if !errors.Is(err, smartcred.ErrNotFound) { // often there is no previous secret
+					slog.InfoContext(ctx, "a request failed", "method", req.Method, "error", err)
+				}
+				members = wire.FailureOf(err).Members()
+			}
+			s.answer(req.ID, members)
+		})
+	}
+}
+
+// readLine returns the next line; one that is cut off by the end is io.EOF.
+func readLine(in *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := in.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > wire.MaxLine:
+			return nil, fmt.Errorf("a line of more than %d bytes", wire.MaxLine)
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return line, err
+		}
+	}
+}
+
+func (s *server) answer(id uint64, members map[string]any) {
+	line, err := wire.AnswerLine(id, members)
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err == nil {
+		_, err = s.out.Write(line)
+	}
+	if err != nil && s.writeErr == nil {
+		s.writeErr = fmt.Errorf("write answer: %w", err)
+		s.failed()
+	}
+}
+
+func (s *server) writeError() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	return s.writeErr
+}
+
+func (s *server) hello(req *wire.Request) map[string]any {
+	if !slices.Contains(req.Protocols, wire.Version) {
+		return (&wire.Failure{Code: wire.CodeUnsupportedProtocol}).Members()
+	}
+	var roles []string
+	if s.plugin.Signer != nil {
+		roles = append(roles, wire.RoleSigner)
+	}
+	if s.plugin.Source != nil {
+		roles = append(roles, wire.RoleSource)
+	}
+	return map[string]any{"protocol": wire.Version, "mode": wire.LongLived, "roles": roles}
+}
+
+// do returns an answer's members.
+func (s *server) do(ctx context.Context, req *wire.Request) (map[string]any, error) {
+	if req.Protocol != wire.Version {
+		return (&wire.Failure{Code: wire.CodeUnsupportedProtocol}).Members(), nil
+	}
+	switch {
+	case req.Method == wire.Lookup && s.plugin.Source != nil:
+		src, err := s.source(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		return lookup(ctx, src, req)
+	case req.Method == wire.Keys && s.plugin.Signer != nil:
+		t, err := s.signer(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		return keys(ctx, t)
+	case req.Method == wire.Sign && s.plugin.Signer != nil:
+		t, err := s.signer(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		return sign(ctx, t, req)
+	default:
+		return (&wire.Failure{Code: wire.CodeUnsupportedMethod}).Members(), nil
+	}
+}
+
+func lookup(ctx context.Context, src secretsource.Source, req *wire.Request) (map[string]any, error) {
+	stage := secretsource.Current
+	switch req.Stage {
+	case secretsource.Current.String():
+	case secretsource.Previous.String():
+		stage = secretsource.Previous
+	default:
+		return nil, fmt.Errorf("stage: %w", smartcred.ErrNotFound)
+	}
+	secret, err := src.Lookup(ctx, stage)
+	if err != nil {
+		return nil, err
+	}
+	value := secret.Reveal()
+	members := map[string]any{}
+	if utf8.Valid(value) && !slices.Contains([]rune(string(value)), utf8.RuneError) {
+		members["secret"] = string(value)
+	} else {
+		members["secret_base64"] = value // []byte is base64 in JSON
+	}
+	if secret.Version != "" {
+		members["version"] = secret.Version
+	}
+	for name, t := range map[string]time.Time{"created": secret.Created, "expires": secret.Expires} {
+		if !t.IsZero() {
+			members[name] = t.UTC().Format(time.RFC3339Nano)
+		}
+	}
+	return members, nil
+}
+
+func keys(ctx context.Context, t *target) (map[string]any, error) {
+	listed, err := t.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]map[string]any, 0, len(listed))
+	for _, k := range listed {
+		members, err := wire.KeyMembers(k)
+		if err != nil {
+			return nil, fmt.Errorf("key %q: %w", k.ID, err)
+		}
+		all = append(all, members)
+	}
+	return map[string]any{"keys": all}, nil
+}
+
+func sign(ctx context.Context, t *target, req *wire.Request) (map[string]any, error) {
+	key, err := t.key(ctx, req.Key)
+	if err != nil {
+		return nil, err
+	}
+	if key.Algorithm, err = signer.AlgorithmFor(key.Public, signer.Algorithm(req.Algorithm)); err != nil {
+		return nil, err
+	}
+	signature, err := t.signer.Sign(ctx, key, req.Input)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"signature": signature}, nil
+}

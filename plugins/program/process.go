@@ -1,0 +1,386 @@
+package program
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+
+	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/plugins/program/internal/wire"
+)
+
+const (
+	endWait     = time.Second            // from the end of its input, for the program to end by itself
+	drainWait   = 500 * time.Millisecond // from the program's end, for what is left in its pipes
+	overdueWait = time.Second            // past a deadline that the program was told
+	cancelWait  = 5 * time.Second        // past a cancellation, which it was not
+	busyWait    = 2 * time.Millisecond   // before a start is tried again, see isBusy
+	maxBusy     = 50
+
+	maxUnanswered = 1024 // requests, those that nobody waits for included
+)
+
+// errHung ends a program that let a request's deadline pass in silence.
+var errHung = errors.New("it did not answer in time, nor anything since")
+
+// A process is one run of the program. It ends when it is told to, when it
+// breaks the protocol, and when it closes its output.
+type process struct {
+	cmd     *exec.Cmd
+	stdin   *os.File
+	oneShot bool // it takes one request
+	counted bool // as a failure; guarded by the runner's mu
+
+	writing chan struct{} // holds a token while a request is written
+
+	mu       sync.Mutex
+	nextID   uint64
+	pending  map[uint64]*exchange
+	cause    error     // why it ended or is made to end; nil while it serves
+	answered time.Time // when it did last
+
+	readers sync.WaitGroup // of standard output and standard error
+	done    chan struct{}  // closed when process and goroutines have ended
+	exit    error          // of cmd.Wait, once done is closed
+}
+
+// An exchange is a request that waits for its answer.
+type exchange struct {
+	answer chan answered // has room for one
+	asked  time.Time
+}
+
+type answered struct {
+	*wire.Answer
+	err error
+}
+
+// start runs the program. ctx's values serve for events; its end ends nothing.
+func start(ctx context.Context, r *runner) (*process, error) {
+	child, parent, err := pipes()
+	if err != nil {
+		return nil, fmt.Errorf("make pipes: %w", cause(err))
+	}
+	cmd, err := r.execute(ctx, child)
+	closeAll(child[:]...)
+	if err != nil {
+		closeAll(parent[:]...)
+		return nil, err
+	}
+	p := &process{
+		cmd: cmd, stdin: parent[0], writing: make(chan struct{}, 1),
+		pending: map[uint64]*exchange{}, done: make(chan struct{}),
+	}
+	log := &logger{backend: r.backend, observer: r.observer, redactor: r.redactor}
+	p.readers.Go(func() { p.read(parent[1]) })
+	p.readers.Go(func() { log.lines(context.WithoutCancel(ctx), parent[2]) })
+	go p.reap(parent[1:], r.ended)
+	return p, nil
+}
+
+// pipes returns standard input, output and error, the child's ends and ours.
+func pipes() (child, parent [3]*os.File, err error) {
+	for i := range child {
+		r, w, err := os.Pipe()
+		if err != nil {
+			closeAll(append(child[:i:i], parent[:i]...)...)
+			return child, parent, err
+		}
+		child[i], parent[i] = w, r
+		if i == 0 {
+			child[i], parent[i] = r, w
+		}
+	}
+	return child, parent, nil
+}
+
+func closeAll(files ...*os.File) {
+	for _, f := range files {
+		_ = f.Close()
+	}
+}
+
+// execute starts the pinned content.
+func (r *runner) execute(ctx context.Context, stdio [3]*os.File) (*exec.Cmd, error) {
+	for try := 1; ; try++ {
+		cmd := &exec.Cmd{
+			Path: r.pinned.path, Args: []string{r.argv0}, Env: r.env, Dir: "/",
+			Stdin: stdio[0], Stdout: stdio[1], Stderr: stdio[2],
+		}
+		if r.pinned.file != nil {
+			cmd.ExtraFiles = []*os.File{r.pinned.file}
+		}
+		ownGroup(cmd)
+		err := cmd.Start()
+		if err == nil {
+			return cmd, nil
+		}
+		if !isBusy(err) || try == maxBusy {
+			err = fmt.Errorf("it can't be started: %w", cause(err))
+			if isHopeless(err) {
+				err = &smartcred.ConfigError{Option: "path", Problem: "is it a program for this machine, and is its interpreter there?", Err: err}
+			}
+			return nil, err
+		}
+		select {
+		case <-time.After(busyWait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// ask sends a request and waits for its answer. If it is the last one, the
+// program's input ends after it.
+func (p *process) ask(ctx context.Context, req *wire.Request, last bool) (*wire.Answer, error) {
+	deadline, _ := ctx.Deadline() // the runner sets one
+	if req.TimeoutMS = time.Until(deadline).Milliseconds(); req.TimeoutMS <= 0 {
+		return nil, context.DeadlineExceeded
+	}
+	x := &exchange{answer: make(chan answered, 1), asked: time.Now()}
+	p.mu.Lock()
+	if err := p.cause; err != nil {
+		p.mu.Unlock()
+		return nil, err
+	}
+	if len(p.pending) >= maxUnanswered {
+		p.mu.Unlock()
+		p.end(errHung)
+		return nil, errHung
+	}
+	p.nextID++
+	req.ID = p.nextID
+	p.pending[req.ID] = x
+	p.mu.Unlock()
+
+	line, err := req.Line()
+	if err == nil {
+		err = p.write(ctx, line)
+	}
+	if last {
+		_ = p.stdin.Close()
+	}
+	if err != nil {
+		p.mu.Lock()
+		delete(p.pending, req.ID) // it was not sent
+		p.mu.Unlock()
+		select {
+		case a := <-x.answer: // the program's end says more than a broken pipe
+			return a.Answer, a.err
+		default:
+			return nil, err
+		}
+	}
+	select {
+	case a := <-x.answer:
+		return a.Answer, a.err
+	case <-ctx.Done():
+		p.leave(ctx, req.ID)
+		return nil, ctx.Err()
+	}
+}
+
+// write writes a line. A program that does not read it in time is ended: half a
+// line may be on its way.
+func (p *process) write(ctx context.Context, line []byte) error {
+	select {
+	case p.writing <- struct{}{}:
+		defer func() { <-p.writing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = p.stdin.SetWriteDeadline(time.Unix(1, 0))
+		close(interrupted)
+	})
+	_, err := p.stdin.Write(line)
+	if !stop() {
+		<-interrupted
+		_ = p.stdin.SetWriteDeadline(time.Time{})
+	}
+	if err == nil {
+		return nil
+	}
+	p.end(errors.New("it does not read its requests"))
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	<-p.done
+	return p.reason()
+}
+
+// leave is called by who waits no longer. The answer may still come; if nothing
+// does, the program hangs.
+func (p *process) leave(ctx context.Context, id uint64) {
+	wait := cancelWait
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		wait = overdueWait
+	}
+	time.AfterFunc(wait, func() {
+		p.mu.Lock()
+		x := p.pending[id]
+		hung := x != nil && !p.answered.After(x.asked)
+		p.mu.Unlock()
+		if hung {
+			p.end(errHung)
+		}
+	})
+}
+
+// read takes answers until the output ends or is none of the protocol's.
+func (p *process) read(stdout *os.File) {
+	lines := bufio.NewReaderSize(stdout, 16<<10)
+	var long []byte
+	for {
+		line, err := lines.ReadSlice('\n')
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull) || len(long) > 0 && err == nil:
+			if long = append(long, line...); len(long) > wire.MaxLine {
+				p.end(fmt.Errorf("it wrote a line of more than %d bytes", wire.MaxLine))
+				return
+			}
+			if err != nil {
+				continue
+			}
+			line = long
+		case err != nil:
+			p.end(errEnded)
+			return
+		}
+		if err := p.deliver(line); err != nil {
+			p.end(err)
+			return
+		}
+		long = nil
+	}
+}
+
+// errEnded says that the output ended; reason has the exit status.
+var errEnded = errors.New("it ended")
+
+// deliver gives an answer to who waits for it.
+func (p *process) deliver(line []byte) error {
+	// The answer aliases its text, and the next line comes into the same buffer.
+	a, err := wire.ParseAnswer(append([]byte(nil), line...))
+	if err != nil {
+		return fmt.Errorf("it broke the protocol: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	x := p.pending[a.ID]
+	if x == nil {
+		return errors.New("it broke the protocol: it answered what was not asked, or answered twice")
+	}
+	delete(p.pending, a.ID)
+	p.answered = time.Now()
+	x.answer <- answered{Answer: a}
+	return nil
+}
+
+// end makes the program end, for the first cause that it is given: at once,
+// unless it is only closed. Who waits for an answer gets the reason.
+func (p *process) end(cause error) {
+	p.mu.Lock()
+	if p.cause != nil {
+		p.mu.Unlock()
+		return
+	}
+	p.cause = cause
+	p.mu.Unlock()
+
+	_ = p.stdin.Close()
+	if cause != smartcred.ErrClosed {
+		killGroup(p.cmd.Process)
+		return
+	}
+	p.answerAll(cause)
+	timer := time.NewTimer(endWait)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+	case <-timer.C:
+		killGroup(p.cmd.Process)
+	}
+}
+
+func (p *process) answerAll(err error) {
+	p.mu.Lock()
+	waiting := p.pending
+	p.pending = nil
+	p.mu.Unlock()
+	for _, x := range waiting {
+		x.answer <- answered{err: err}
+	}
+}
+
+// reap waits until the program has ended, ends what it started, and tells those
+// who wait; ended is called before them.
+func (p *process) reap(outputs []*os.File, ended func(*process)) {
+	p.exit = p.cmd.Wait()
+	killGroup(p.cmd.Process)
+	for _, f := range outputs { // what left the group may hold the pipes open
+		_ = f.SetReadDeadline(time.Now().Add(drainWait))
+	}
+	p.readers.Wait()
+	closeAll(outputs...)
+	_ = p.stdin.Close()
+	ended(p)
+	p.answerAll(p.reason())
+	close(p.done)
+}
+
+// reason says why the program ended; it is for who has seen it end.
+func (p *process) reason() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cause != errEnded {
+		return p.cause
+	}
+	return fmt.Errorf("%w (%s): plugin_message events hold what it said", errEnded, p.cmd.ProcessState)
+}
+
+// failure says whether its end was one, to whom has seen it end: nil if it was
+// closed, or ended by itself while nobody waited for it.
+func (p *process) failure() error {
+	p.mu.Lock()
+	cause, waiting := p.cause, len(p.pending)
+	p.mu.Unlock()
+	if cause == smartcred.ErrClosed || cause == errAbandoned || cause == errEnded && p.exit == nil && waiting == 0 {
+		return nil
+	}
+	return p.reason()
+}
+
+// settle waits for a one-shot program to end after its answer, as it must, with
+// status 0.
+func (p *process) settle(ctx context.Context) error {
+	lingers := time.AfterFunc(endWait, func() { p.end(errors.New("it did not end within a second of its last answer and the end of its input")) })
+	select {
+	case <-p.done:
+		lingers.Stop()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cause == errEnded && p.exit != nil {
+		return fmt.Errorf("%w with %s, so its answer does not count", errEnded, p.cmd.ProcessState)
+	}
+	if p.cause != errEnded {
+		return p.cause
+	}
+	return nil
+}
+
+// serving reports whether the program takes requests.
+func (p *process) serving() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cause == nil
+}
