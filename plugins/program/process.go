@@ -360,7 +360,9 @@ func (p *process) failure() error {
 // settle waits for a one-shot program to end after its answer, as it must, with
 // status 0.
 func (p *process) settle(ctx context.Context) error {
-	lingers := time.AfterFunc(endWait, func() { p.end(errors.New("it did not end within a second of its last answer and the end of its input")) })
+	lingers := time.AfterFunc(endWait, func() {
+		p.end(errors.New("it did not end within a second of its last answer and the end of its input"))
+	})
 	select {
 	case <-p.done:
 		lingers.Stop()
