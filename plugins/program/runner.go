@@ -57,6 +57,9 @@ func (r *runner) call(ctx context.Context, req wire.Request, read func(*wire.Ans
 		return smartcred.ErrClosed
 	}
 	defer r.calls.Leave()
+	if err := ctx.Err(); err != nil {
+		return r.outcome(err)
+	}
 	asked, cancel := context.WithTimeout(ctx, r.requestTimeout)
 	defer cancel()
 	err := r.try(asked, req, read)

@@ -103,6 +103,9 @@ func (s *programSigner) sign(ctx context.Context, key signer.Key, signingInput [
 	if _, err := signer.AlgorithmFor(key.Public, key.Algorithm); err != nil {
 		return nil, err
 	}
+	if key.Version == "" || len(key.Version) > wire.MaxName { // no program lists such
+		return nil, smartcred.ErrNotFound
+	}
 	if len(signingInput) > maxInput {
 		return nil, &smartcred.ConfigError{Problem: fmt.Sprintf("the signing input has more than %d bytes", maxInput)}
 	}

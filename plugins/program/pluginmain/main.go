@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/smartcred/smartcred/secretsource"
 	"github.com/smartcred/smartcred/signer"
@@ -33,16 +34,21 @@ func Main(p Plugin) {
 	os.Exit(0)
 }
 
+// lastAnswers is how long requests may take yet when the input has ended. The
+// parent waits a second.
+const lastAnswers = 500 * time.Millisecond
+
 // Serve is Main with its input, output and end in the caller's hands. It returns
-// when in ends, or when a line can't be read or written, after the requests under
-// way were cancelled and what they opened was closed.
+// when in ends, or when a line can't be read or written: requests under way have
+// half a second to end by themselves, and what was opened is closed.
 func Serve(ctx context.Context, p Plugin, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := &server{plugin: p, out: out, failed: cancel, targets: map[string]*target{}}
 	err := s.serve(ctx, in)
-	cancel()
+	late := time.AfterFunc(lastAnswers, cancel)
 	s.requests.Wait()
+	late.Stop()
 	if closed := s.closeTargets(); err == nil {
 		err = closed
 	}
