@@ -219,7 +219,7 @@ func TestPython(t *testing.T) {
 		}
 		dir := folder(t)
 		writeKey(t, dir, key)
-		for _, alg := range []signer.Algorithm{"", signer.RS256, signer.RS512, signer.PS384} {
+		for _, alg := range []signer.Algorithm{signer.RS384, signer.PS384} {
 			s, err := signer.Open(t.Context(), "plugin://openssl"+dir, &signer.OpenOptions{OpenOptions: opts, Algorithm: alg})
 			if err != nil {
 				t.Fatal(err)

@@ -16,9 +16,11 @@ import (
 
 const (
 	endWait     = time.Second            // from the end of its input, for the program to end by itself
+	lingerWait  = 5 * time.Second        // from its last answer, for the program to end by itself where it must
 	drainWait   = 500 * time.Millisecond // from the program's end, for what is left in its pipes
 	overdueWait = time.Second            // past a deadline that the program was told
 	cancelWait  = 5 * time.Second        // past a cancellation, which it was not
+	catchUpWait = 10 * time.Millisecond  // to read what is there
 	busyWait    = 2 * time.Millisecond   // before a start is tried again, see isBusy
 	maxBusy     = 50
 
@@ -33,20 +35,25 @@ var errHung = errors.New("it did not answer in time, nor anything since")
 type process struct {
 	cmd     *exec.Cmd
 	stdin   *os.File
+	stdout  *os.File
 	oneShot bool // it takes one request
 	counted bool // as a failure; guarded by the runner's mu
 
 	writing chan struct{} // holds a token while a request is written
+	reading chan struct{} // holds a token while answers are read, and guards lines and partial
+	lines   *bufio.Reader
+	partial []byte // of a line whose rest is still to come
 
 	mu       sync.Mutex
 	nextID   uint64
 	pending  map[uint64]*exchange
 	cause    error     // why it ended or is made to end; nil while it serves
 	answered time.Time // when it did last
+	drainBy  time.Time // when reading ends for good; zero: the process runs
 
-	readers sync.WaitGroup // of standard output and standard error
-	done    chan struct{}  // closed when process and goroutines have ended
-	exit    error          // of cmd.Wait, once done is closed
+	logged chan struct{} // closed when standard error has ended
+	done   chan struct{} // closed when process and goroutines have ended
+	exit   error         // of cmd.Wait, once done is closed
 }
 
 // An exchange is a request that waits for its answer.
@@ -73,13 +80,16 @@ func start(ctx context.Context, r *runner) (*process, error) {
 		return nil, err
 	}
 	p := &process{
-		cmd: cmd, stdin: parent[0], writing: make(chan struct{}, 1),
-		pending: map[uint64]*exchange{}, done: make(chan struct{}),
+		cmd: cmd, stdin: parent[0], stdout: parent[1], lines: bufio.NewReaderSize(parent[1], 16<<10),
+		writing: make(chan struct{}, 1), reading: make(chan struct{}, 1),
+		pending: map[uint64]*exchange{}, logged: make(chan struct{}), done: make(chan struct{}),
 	}
 	log := &logger{backend: r.backend, observer: r.observer, redactor: r.redactor}
-	p.readers.Go(func() { p.read(parent[1]) })
-	p.readers.Go(func() { log.lines(context.WithoutCancel(ctx), parent[2]) })
-	go p.reap(parent[1:], r.ended)
+	go func() {
+		defer close(p.logged)
+		log.lines(context.WithoutCancel(ctx), parent[2])
+	}()
+	go p.reap(parent[2], r.ended)
 	return p, nil
 }
 
@@ -176,12 +186,23 @@ func (p *process) ask(ctx context.Context, req *wire.Request, last bool) (*wire.
 			return nil, err
 		}
 	}
-	select {
-	case a := <-x.answer:
-		return a.Answer, a.err
-	case <-ctx.Done():
-		p.leave(ctx, req.ID)
-		return nil, ctx.Err()
+	return p.await(ctx, req.ID, x)
+}
+
+// await returns the answer to x. Who waits reads: one at a time, for all others
+// too, so that the answer to a single caller goes through no other goroutine.
+func (p *process) await(ctx context.Context, id uint64, x *exchange) (*wire.Answer, error) {
+	for {
+		select {
+		case a := <-x.answer:
+			return a.Answer, a.err
+		case <-ctx.Done():
+			p.leave(ctx, id)
+			return nil, ctx.Err()
+		case p.reading <- struct{}{}:
+			p.read(ctx, x)
+			<-p.reading
+		}
 	}
 }
 
@@ -194,16 +215,9 @@ func (p *process) write(ctx context.Context, line []byte) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	interrupted := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		_ = p.stdin.SetWriteDeadline(time.Unix(1, 0))
-		close(interrupted)
-	})
+	resume := interruptible(ctx, p.stdin.SetWriteDeadline)
 	_, err := p.stdin.Write(line)
-	if !stop() {
-		<-interrupted
-		_ = p.stdin.SetWriteDeadline(time.Time{})
-	}
+	resume(time.Time{})
 	if err == nil {
 		return nil
 	}
@@ -215,6 +229,22 @@ func (p *process) write(ctx context.Context, line []byte) error {
 	return p.reason()
 }
 
+// interruptible makes ctx's end interrupt a file's reading or writing, until resume
+// is called, which sets the deadline that holds then.
+func interruptible(ctx context.Context, setDeadline func(time.Time) error) (resume func(time.Time)) {
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = setDeadline(time.Unix(1, 0))
+		close(interrupted)
+	})
+	return func(deadline time.Time) {
+		if !stop() {
+			<-interrupted
+			_ = setDeadline(deadline)
+		}
+	}
+}
+
 // leave is called by who waits no longer. The answer may still come; if nothing
 // does, the program hangs.
 func (p *process) leave(ctx context.Context, id uint64) {
@@ -223,6 +253,7 @@ func (p *process) leave(ctx context.Context, id uint64) {
 		wait = overdueWait
 	}
 	time.AfterFunc(wait, func() {
+		p.catchUp()
 		p.mu.Lock()
 		x := p.pending[id]
 		hung := x != nil && !p.answered.After(x.asked)
@@ -233,31 +264,60 @@ func (p *process) leave(ctx context.Context, id uint64) {
 	})
 }
 
-// read takes answers until the output ends or is none of the protocol's.
-func (p *process) read(stdout *os.File) {
-	lines := bufio.NewReaderSize(stdout, 16<<10)
-	var long []byte
-	for {
-		line, err := lines.ReadSlice('\n')
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull) || len(long) > 0 && err == nil:
-			if long = append(long, line...); len(long) > wire.MaxLine {
+// catchUp reads what the program has written while nobody waited.
+func (p *process) catchUp() {
+	select {
+	case p.reading <- struct{}{}:
+		p.mu.Lock()
+		_ = p.stdout.SetReadDeadline(time.Now().Add(catchUpWait))
+		p.mu.Unlock()
+		p.readLines(func() bool { return true })
+		p.mu.Lock()
+		_ = p.stdout.SetReadDeadline(p.drainBy)
+		p.mu.Unlock()
+		<-p.reading
+	default: // somebody reads
+	}
+}
+
+// read takes answers until x has its own, ctx ends, or the output does.
+func (p *process) read(ctx context.Context, x *exchange) {
+	resume := interruptible(ctx, p.stdout.SetReadDeadline)
+	p.readLines(func() bool { return len(x.answer) == 0 })
+	p.mu.Lock()
+	resume(p.drainBy)
+	p.mu.Unlock()
+	if len(p.partial) > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		p.end(errors.New("it did not end its line in time"))
+	}
+}
+
+// readLines takes answers while more says so, until the output ends or is none of
+// the protocol's, or a deadline passes. Its caller holds the token of reading.
+func (p *process) readLines(more func() bool) {
+	for more() {
+		line, err := p.lines.ReadSlice('\n')
+		if err != nil || len(p.partial) > 0 {
+			if p.partial = append(p.partial, line...); len(p.partial) > wire.MaxLine {
 				p.end(fmt.Errorf("it wrote a line of more than %d bytes", wire.MaxLine))
 				return
 			}
-			if err != nil {
-				continue
-			}
-			line = long
+			line = p.partial
+		}
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return
 		case err != nil:
 			p.end(errEnded)
 			return
 		}
+		p.partial = nil
 		if err := p.deliver(line); err != nil {
 			p.end(err)
 			return
 		}
-		long = nil
 	}
 }
 
@@ -321,15 +381,20 @@ func (p *process) answerAll(err error) {
 
 // reap waits until the program has ended, ends what it started, and tells those
 // who wait; ended is called before them.
-func (p *process) reap(outputs []*os.File, ended func(*process)) {
+func (p *process) reap(stderr *os.File, ended func(*process)) {
 	p.exit = p.cmd.Wait()
 	killGroup(p.cmd.Process)
-	for _, f := range outputs { // what left the group may hold the pipes open
-		_ = f.SetReadDeadline(time.Now().Add(drainWait))
-	}
-	p.readers.Wait()
-	closeAll(outputs...)
-	_ = p.stdin.Close()
+	// What left the group may hold the pipes open.
+	p.mu.Lock()
+	p.drainBy = time.Now().Add(drainWait)
+	_ = p.stdout.SetReadDeadline(p.drainBy)
+	_ = stderr.SetReadDeadline(p.drainBy)
+	p.mu.Unlock()
+	p.reading <- struct{}{} // and never given back: who reads now is soon done
+	p.readLines(func() bool { return true })
+	p.end(errEnded)
+	<-p.logged
+	closeAll(p.stdin, p.stdout, stderr)
 	ended(p)
 	p.answerAll(p.reason())
 	close(p.done)

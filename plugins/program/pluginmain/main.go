@@ -47,7 +47,7 @@ func Serve(ctx context.Context, p Plugin, in io.Reader, out io.Writer) error {
 	s := &server{plugin: p, out: out, failed: cancel, targets: map[string]*target{}}
 	err := s.serve(ctx, in)
 	late := time.AfterFunc(lastAnswers, cancel)
-	s.requests.Wait()
+	<-s.requests.Shut()
 	late.Stop()
 	if closed := s.closeTargets(); err == nil {
 		err = closed

@@ -9,23 +9,27 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/flight"
 	"github.com/smartcred/smartcred/plugins/program/internal/wire"
 	"github.com/smartcred/smartcred/secretsource"
 	"github.com/smartcred/smartcred/signer"
 )
 
-// maxRequests is how many requests run at a time; the next ones wait in the pipe.
-const maxRequests = 256
-
 // A server answers the requests of one parent.
 type server struct {
 	plugin   Plugin
 	failed   context.CancelFunc // ends the serving
-	requests sync.WaitGroup
+	requests flight.Gate
+
+	lines  *bufio.Reader // of who reads: one goroutine at a time
+	turn   atomic.Uint64 // of reading: even while a request is awaited, odd while one is answered
+	active chan struct{} // told of requests, for watch
+	ended  chan error    // has room for one
 
 	writing  sync.Mutex
 	out      io.Writer
@@ -35,44 +39,113 @@ type server struct {
 	targets map[string]*target
 }
 
+// serve reads requests until the input ends. It may leave a goroutine that reads
+// in, when writing failed.
 func (s *server) serve(ctx context.Context, in io.Reader) error {
-	lines := bufio.NewReaderSize(in, 16<<10)
-	slots := make(chan struct{}, maxRequests)
+	s.lines = bufio.NewReaderSize(in, 16<<10)
+	s.ended = make(chan error, 1)
+	s.active = make(chan struct{}, 1)
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	go s.watch(watching, ctx)
+	go s.read(ctx)
+	select {
+	case err := <-s.ended:
+		return err
+	case <-ctx.Done():
+		return s.writeError()
+	}
+}
+
+// read answers requests on this goroutine, because a request that is answered soon
+// needs no other, until the input ends, or watch made another one read.
+func (s *server) read(ctx context.Context) {
 	for {
-		line, err := readLine(lines)
-		switch {
-		case errors.Is(err, io.EOF):
-			return s.writeError()
-		case err != nil:
-			return fmt.Errorf("read request: %w", err)
+		line, err := readLine(s.lines)
+		if errors.Is(err, io.EOF) {
+			s.ended <- s.writeError()
+			return
 		}
-		req, err := wire.ParseRequest(line)
+		var req *wire.Request
+		if err == nil {
+			req, err = wire.ParseRequest(line)
+		}
 		if err != nil {
-			return err
+			s.ended <- fmt.Errorf("read request: %w", err)
+			return
 		}
-		if req.Method == wire.Hello { // before all else, so that nothing overtakes it
+		if req.Method == wire.Hello {
 			s.answer(req.ID, s.hello(req))
 			continue
 		}
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return s.writeError()
+		if !s.requests.Enter() {
+			return
 		}
-		s.requests.Go(func() {
-			defer func() { <-slots }()
-			ctx, cancel := context.WithTimeout(ctx, time.Duration(req.TimeoutMS)*time.Millisecond)
-			defer cancel()
-			members, err := s.do(ctx, req)
-			if err != nil {
-				if !errors.Is(err, smartcred.ErrNotFound) { // often there is no previous secret
-					slog.InfoContext(ctx, "a request failed", "method", req.Method, "error", err)
-				}
-				members = wire.FailureOf(err).Members()
-			}
-			s.answer(req.ID, members)
-		})
+		turn := s.turn.Add(1) // odd: it is being answered
+		select {
+		case s.active <- struct{}{}:
+		default:
+		}
+		s.handle(ctx, req)
+		s.requests.Leave()
+		if !s.turn.CompareAndSwap(turn, turn+1) {
+			return
+		}
 	}
+}
+
+// slow is how long a request may take on the reader's goroutine.
+const slow = time.Millisecond
+
+// watch makes another goroutine read while a request takes long. It looks at what
+// is read only while there is something.
+func (s *server) watch(ctx, reading context.Context) {
+	tick := time.NewTicker(slow)
+	defer tick.Stop()
+	seen, idle := uint64(0), 0
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		turn := s.turn.Load()
+		switch {
+		case turn != seen:
+			seen, idle = turn, 0
+		case turn%2 == 1 && s.turn.CompareAndSwap(turn, turn+1):
+			go s.read(reading)
+		default:
+			idle++
+		}
+		if idle < maxIdle {
+			continue
+		}
+		tick.Stop()
+		select {
+		case <-s.active:
+		case <-ctx.Done():
+			return
+		}
+		idle = 0
+		tick.Reset(slow)
+	}
+}
+
+// maxIdle is how many looks without a request end the looking.
+const maxIdle = 20
+
+func (s *server) handle(ctx context.Context, req *wire.Request) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(req.TimeoutMS)*time.Millisecond)
+	defer cancel()
+	members, err := s.do(ctx, req)
+	if err != nil {
+		if !errors.Is(err, smartcred.ErrNotFound) { // often there is no previous secret
+			slog.InfoContext(ctx, "a request failed", "method", req.Method, "error", err)
+		}
+		members = wire.FailureOf(err).Members()
+	}
+	s.answer(req.ID, members)
 }
 
 // readLine returns the next line; one that is cut off by the end is io.EOF.
