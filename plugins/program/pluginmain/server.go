@@ -163,7 +163,7 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	}
 }
 
-func (s *server) answer(id uint64, members map[string]any) {
+func (s *server) answer(id uint64, members any) {
 	line, err := wire.AnswerLine(id, members)
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -182,7 +182,7 @@ func (s *server) writeError() error {
 	return s.writeErr
 }
 
-func (s *server) hello(req *wire.Request) map[string]any {
+func (s *server) hello(req *wire.Request) any {
 	if !slices.Contains(req.Protocols, wire.Version) {
 		return (&wire.Failure{Code: wire.CodeUnsupportedProtocol}).Members()
 	}
@@ -197,7 +197,7 @@ func (s *server) hello(req *wire.Request) map[string]any {
 }
 
 // do returns an answer's members.
-func (s *server) do(ctx context.Context, req *wire.Request) (map[string]any, error) {
+func (s *server) do(ctx context.Context, req *wire.Request) (any, error) {
 	if req.Protocol != wire.Version {
 		return (&wire.Failure{Code: wire.CodeUnsupportedProtocol}).Members(), nil
 	}
@@ -225,7 +225,7 @@ func (s *server) do(ctx context.Context, req *wire.Request) (map[string]any, err
 	}
 }
 
-func lookup(ctx context.Context, src secretsource.Source, req *wire.Request) (map[string]any, error) {
+func lookup(ctx context.Context, src secretsource.Source, req *wire.Request) (any, error) {
 	stage := secretsource.Current
 	switch req.Stage {
 	case secretsource.Current.String():
@@ -239,24 +239,22 @@ func lookup(ctx context.Context, src secretsource.Source, req *wire.Request) (ma
 		return nil, err
 	}
 	value := secret.Reveal()
-	members := map[string]any{}
+	members := wire.SecretMembers{Version: secret.Version}
 	if utf8.Valid(value) && !slices.Contains([]rune(string(value)), utf8.RuneError) {
-		members["secret"] = string(value)
+		members.Secret = string(value)
 	} else {
-		members["secret_base64"] = value // []byte is base64 in JSON
+		members.SecretBase64 = value
 	}
-	if secret.Version != "" {
-		members["version"] = secret.Version
+	if created := secret.Created.UTC(); !created.IsZero() {
+		members.Created = &created
 	}
-	for name, t := range map[string]time.Time{"created": secret.Created, "expires": secret.Expires} {
-		if !t.IsZero() {
-			members[name] = t.UTC().Format(time.RFC3339Nano)
-		}
+	if expires := secret.Expires.UTC(); !expires.IsZero() {
+		members.Expires = &expires
 	}
 	return members, nil
 }
 
-func keys(ctx context.Context, t *target) (map[string]any, error) {
+func keys(ctx context.Context, t *target) (any, error) {
 	listed, err := t.list(ctx)
 	if err != nil {
 		return nil, err
@@ -272,7 +270,7 @@ func keys(ctx context.Context, t *target) (map[string]any, error) {
 	return map[string]any{"keys": all}, nil
 }
 
-func sign(ctx context.Context, t *target, req *wire.Request) (map[string]any, error) {
+func sign(ctx context.Context, t *target, req *wire.Request) (any, error) {
 	key, err := t.key(ctx, req.Key)
 	if err != nil {
 		return nil, err

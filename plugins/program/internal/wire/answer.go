@@ -194,11 +194,22 @@ func decode(s string) ([]byte, error) {
 // violation is an error in what the program wrote.
 func violation(has string) error { return fmt.Errorf("its answer has %s", has) }
 
-// AnswerLine returns an answer as a line of the protocol.
-func AnswerLine(id uint64, members map[string]any) ([]byte, error) {
-	all := map[string]any{"id": id}
-	for name, value := range members {
-		all[name] = value
+// SecretMembers are the members of a secret's answer.
+type SecretMembers struct {
+	Secret       string     `json:"secret,omitempty"`
+	SecretBase64 []byte     `json:"secret_base64,omitempty"`
+	Version      string     `json:"version,omitempty"`
+	Created      *time.Time `json:"created,omitempty"`
+	Expires      *time.Time `json:"expires,omitempty"`
+}
+
+// AnswerLine returns an answer as a line of the protocol. members is a map or
+// struct that is not empty.
+func AnswerLine(id uint64, members any) ([]byte, error) {
+	rest, err := line(members)
+	if err != nil {
+		return nil, err
 	}
-	return line(all)
+	begin := append(strconv.AppendUint([]byte(`{"id":`), id, 10), ',')
+	return append(begin, rest[1:]...), nil
 }
