@@ -1,3 +1,5 @@
+//go:build unix
+
 package program
 
 import (
@@ -281,12 +283,13 @@ func newBench(t *testing.T) *bench {
 	b := &bench{folder: folder(t.TempDir()), t: t, path: testProgram, events: &recorder{}}
 	t.Setenv("TEST_PLUGIN_DIR", string(b.folder))
 	t.Setenv("TEST_PLUGIN_CREDENTIAL", credential)
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // or each process waits a second at its end
 	return b
 }
 
 func (b *bench) options() secretsource.OpenOptions {
 	return secretsource.OpenOptions{Observer: b.events, Plugins: map[string]secretsource.Plugin{
-		"test": {Path: b.path, Env: []string{"TEST_PLUGIN_DIR", "TEST_PLUGIN_CREDENTIAL", "NO_SUCH_VARIABLE"}},
+		"test": {Path: b.path, Env: []string{"TEST_PLUGIN_DIR", "TEST_PLUGIN_CREDENTIAL", "GORACE", "NO_SUCH_VARIABLE"}},
 	}}
 }
 
