@@ -122,11 +122,11 @@ func (s *settings) checkPlugins(bad func(option, problem string)) {
 		p := s.plugins[name]
 		switch {
 		case !pluginName.MatchString(name):
-			bad("plugins."+name, "is no name of a plugin: it has lower-case letters, digits and hyphens, at most 64")
+			bad("plugins."+name, "is no name of a plugin: it has letters, digits, hyphens, underscores and dots, at most 64, and begins with no hyphen or dot")
 		case p.path != "" && !filepath.IsAbs(p.path): // that it is missing is said
 			bad("plugins."+name+".path", "is not absolute: write the whole path of the program")
 		}
 	}
 }
 
-var pluginName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
+var pluginName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)

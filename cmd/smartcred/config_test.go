@@ -188,8 +188,8 @@ func TestWrongConfigurations(t *testing.T) {
 		{name: "plugin", file: "plugins: {p: {path: x, sha256: beef, environment: []}, q: {}, r: x}\n", want: []string{
 			"plugins.p.sha256: is no SHA-256", "plugins.p.environment: unknown key", "plugins.q.path: is missing", "plugins.r: is no map",
 			"plugins.p.path: is not absolute"}},
-		{name: "name of a plugin", file: "plugins: {../p: {path: /p}, P: {path: /p}, p-1: {path: /p, sha256: " + strings.Repeat("0a", 32) + ", env: [HOME]}}\n", want: []string{
-			"plugins.../p: is no name of a plugin", "plugins.P: is no name of a plugin"}},
+		{name: "name of a plugin", file: "plugins: {../p: {path: /p}, a b: {path: /p}, p-1: {path: /p, sha256: " + strings.Repeat("0a", 32) + ", env: [HOME]}}\n", want: []string{
+			"plugins.../p: is no name of a plugin", "plugins.a b: is no name of a plugin"}},
 		{name: "all of rotation", file: "signer: file:key.pem\noverlap: 0s\nprevious: never\nrevoked: [v1]\nalso_refusal: [invalid_grant, bare_401, server_error]\nstate_file: state\n"},
 		{name: "rotation of a secret", file: "secret: file:secret\noverlap: 1h\nrevoked: [v1]\n"},
 		{name: "previous never, with a secret", file: "secret: file:secret\nprevious: never\n"},

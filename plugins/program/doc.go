@@ -17,8 +17,8 @@
 //	plugin://NAME/path?options          a signer, or a secret source
 //	plugin://NAME/path?options#field    a member of the JSON object that the source keeps
 //
-// NAME is a key of [secretsource.OpenOptions].Plugins: lower-case letters, digits
-// and hyphens. Path and options are the program's own; no option may be given
+// NAME is a key of [secretsource.OpenOptions].Plugins: letters, digits,
+// hyphens, underscores and dots. Path and options are the program's own; no option may be given
 // twice. They reach the program on its standard input, never in its arguments.
 //
 // # What is executed
@@ -32,12 +32,13 @@
 // that is replaced is used by what is opened afterwards. So the program is one
 // file: a script finds no others next to it. On Windows programs are refused.
 //
-// The environment is empty but for the variables that are named, and the working
+// The environment is empty but for the variables that are named, as they are
+// when the URI is opened, and the working
 // directory is the root. A script with #!/usr/bin/env needs PATH among them.
 //
 // # How it runs
 //
-// The program starts at the first use and is asked what it is, within 10 seconds.
+// The program starts at the first use and is asked what it is, within 15 seconds.
 // A long-lived one answers all requests, concurrently if it likes; a one-shot one
 // is started for each, at most 8 at a time. A request lasts 30 seconds at most,
 // or until the caller's context ends. Whatever breaks the protocol (garbage, a

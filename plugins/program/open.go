@@ -96,7 +96,7 @@ func parse(u *url.URL) (name string, target wire.Target, err error) {
 		return "", target, err
 	}
 	if u.Opaque != "" || u.User != nil || !isName(u.Host) {
-		return "", target, &smartcred.ConfigError{Problem: "not of the form plugin://NAME/path?options; NAME has lower-case letters, digits and hyphens, at most 64"}
+		return "", target, &smartcred.ConfigError{Problem: "not of the form plugin://NAME/path?options; NAME has letters, digits, hyphens, underscores and dots, at most 64, and begins with a letter, digit or underscore"}
 	}
 	target.Path = strings.TrimPrefix(u.Path, "/")
 	for option := range options {
@@ -108,11 +108,11 @@ func parse(u *url.URL) (name string, target wire.Target, err error) {
 	return u.Host, target, nil
 }
 
-// isName reports whether a program may be called name. It becomes part of a
-// file's name, and hosts in URIs have no case.
+// isName reports whether a program may be called name, which becomes the end of a
+// file's name.
 func isName(name string) bool {
-	return name != "" && len(name) <= maxName && name[0] != '-' &&
-		strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+	return name != "" && len(name) <= maxName && name[0] != '-' && name[0] != '.' &&
+		strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
 }
 
 // allowed returns the program that name stands for.

@@ -28,7 +28,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no name":         {uri: "plugin:///etc/passwd", says: "not of the form plugin://NAME"},
 		"opaque":          {uri: "plugin:test", says: "not of the form plugin://NAME"},
 		"dots":            {uri: "plugin://../x", says: "not of the form plugin://NAME"},
-		"capitals":        {uri: "plugin://Test", says: "not of the form plugin://NAME"},
+		"capitals":        {uri: "plugin://Test", says: "plugins.Test: is not allowed"},
 		"user":            {uri: "plugin://s3cr3t@test", says: "not of the form plugin://NAME"},
 		"port":            {uri: "plugin://test:1/x", says: "not of the form plugin://NAME"},
 		"option twice":    {uri: "plugin://test?pin=s3cr3t&pin=s3cr3t", says: "given twice"},

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	startTimeout   = 10 * time.Second // for the program to start and say what it is
+	startTimeout   = 15 * time.Second // for the program to start and say what it is
 	requestTimeout = 30 * time.Second // for an answer, where the caller sets no sooner end
 	maxOneShots    = 8                // processes of a one-shot program at a time
 	maxAtOnce      = 256              // requests at a time
