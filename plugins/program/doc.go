@@ -17,9 +17,10 @@
 //	plugin://NAME/path?options          a signer, or a secret source
 //	plugin://NAME/path?options#field    a member of the JSON object that the source keeps
 //
-// NAME is a key of [secretsource.OpenOptions].Plugins: letters, digits,
-// hyphens, underscores and dots. Path and options are the program's own; no option may be given
-// twice. They reach the program on its standard input, never in its arguments.
+// NAME is a key of [secretsource.OpenOptions].Plugins: letters, digits, hyphens,
+// underscores and dots. Path and options are the program's own; no option may be
+// given twice. They reach the program on its standard input, never in its
+// arguments.
 //
 // # What is executed
 //

@@ -44,7 +44,7 @@ func Inspect(ctx context.Context, uri string, opts *secretsource.OpenOptions) (*
 	if err != nil || u.Scheme != scheme {
 		return nil, fmt.Errorf("program: inspect: %w", &smartcred.ConfigError{Problem: "not a plugin: URI"})
 	}
-	r, err := newRunner(u, opts)
+	r, err := newRunner(u, opts, nil)
 	if err != nil {
 		return nil, fmt.Errorf("program: inspect: %w", err)
 	}
@@ -155,7 +155,7 @@ func (i *Inspection) someVersion(ctx context.Context, r *runner) error {
 func (i *Inspection) otherMethod(ctx context.Context, r *runner) error {
 	return i.with(ctx, r, func(ctx context.Context, p *process) error {
 		future := func() error {
-			answer, err := p.ask(ctx, &wire.Request{Method: "no_such_method", Protocol: wire.Version, Target: r.target}, !i.LongLived)
+			answer, err := p.ask(ctx, &wire.Request{Method: "no_such_method", Protocol: wire.Version, Target: r.target()}, !i.LongLived)
 			return refused(answer, err, wire.CodeUnsupportedMethod)
 		}
 		if !i.LongLived {

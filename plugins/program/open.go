@@ -34,17 +34,18 @@ func openSigner(_ context.Context, u *url.URL, opts *signer.OpenOptions) (signer
 	if u.Fragment != "" {
 		return nil, &smartcred.ConfigError{Problem: "a signer's URI has no fields: # belongs to secrets' URIs, and in a path it is written %23"}
 	}
-	r, err := newRunner(u, &opts.OpenOptions)
+	r, err := newRunner(u, &opts.OpenOptions, func(t *wire.Target) {
+		t.ConfiguredAlgorithm = string(opts.Algorithm)
+		t.PublishSeconds = int64(opts.PublishFor / time.Second)
+	})
 	if err != nil {
 		return nil, err
 	}
-	r.target.ConfiguredAlgorithm = string(opts.Algorithm)
-	r.target.PublishSeconds = int64(opts.PublishFor / time.Second)
 	return &programSigner{runner: r, algorithm: opts.Algorithm}, nil
 }
 
 func openSource(_ context.Context, u *url.URL, opts *secretsource.OpenOptions) (secretsource.Source, error) {
-	r, err := newRunner(u, opts)
+	r, err := newRunner(u, opts, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -57,10 +58,14 @@ func openSource(_ context.Context, u *url.URL, opts *secretsource.OpenOptions) (
 }
 
 // newRunner makes a runner of the program that u names. It starts nothing yet.
-func newRunner(u *url.URL, opts *secretsource.OpenOptions) (*runner, error) {
+// complete, which may be nil, adds to its target.
+func newRunner(u *url.URL, opts *secretsource.OpenOptions, complete func(*wire.Target)) (*runner, error) {
 	name, target, err := parse(u)
 	if err != nil {
 		return nil, err
+	}
+	if complete != nil {
+		complete(&target)
 	}
 	p, err := allowed(name, opts)
 	if err != nil {
@@ -75,8 +80,9 @@ func newRunner(u *url.URL, opts *secretsource.OpenOptions) (*runner, error) {
 		return nil, &smartcred.ConfigError{Option: "plugins." + name, Problem: "can't be run", Err: err}
 	}
 	return &runner{
-		name: name, backend: backendOf(name, target), argv0: p.Path, target: target,
-		pinned: pinned, env: env, redactor: redact.New(secrets...), observer: opts.Observer,
+		name: name, backend: backendOf(name, target), argv0: p.Path, pinned: pinned,
+		target: func() wire.Target { return target }, env: func() []string { return env },
+		redactor: redact.New(secrets...), observer: opts.Observer,
 		startTimeout: startTimeout, requestTimeout: requestTimeout,
 		slots: make(chan struct{}, maxAtOnce), oneShots: make(chan struct{}, maxOneShots),
 		processes: map[*process]bool{},

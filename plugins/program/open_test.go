@@ -3,7 +3,9 @@
 package program
 
 import (
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -115,5 +117,23 @@ func TestInspect(t *testing.T) {
 				t.Errorf("%+v", i)
 			}
 		})
+	}
+}
+
+func TestPrintingShowsNoCredential(t *testing.T) {
+	b := newBench(t)
+	o := b.options()
+	src, err := secretsource.Open(t.Context(), "plugin://test/x?color=s3cr3t-option#field", &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.(io.Closer).Close()
+	for _, v := range []any{src, b.source(), b.signer()} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q"} {
+			text := fmt.Sprintf(verb, v)
+			if strings.Contains(text, credential) || strings.Contains(text, hex.EncodeToString([]byte(credential))) || strings.Contains(text, "s3cr3t-option") {
+				t.Errorf("%s of a %T shows a credential", verb, v)
+			}
+		}
 	}
 }

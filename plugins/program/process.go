@@ -119,7 +119,7 @@ func closeAll(files ...*os.File) {
 func (r *runner) execute(ctx context.Context, stdio [3]*os.File) (*exec.Cmd, error) {
 	for try := 1; ; try++ {
 		cmd := &exec.Cmd{
-			Path: r.pinned.path, Args: []string{r.argv0}, Env: r.env, Dir: "/",
+			Path: r.pinned.path, Args: []string{r.argv0}, Env: r.env(), Dir: "/",
 			Stdin: stdio[0], Stdout: stdio[1], Stderr: stdio[2],
 		}
 		if r.pinned.file != nil {

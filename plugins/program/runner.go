@@ -25,9 +25,10 @@ type runner struct {
 	name     string
 	backend  string // in events
 	argv0    string
-	target   wire.Target
 	pinned   *pinned
-	env      []string
+	// What may hold secrets is in functions, so that printing does not reach it.
+	target func() wire.Target
+	env    func() []string
 	redactor *redact.Redactor // of the values in env
 	observer smartcred.Observer
 
@@ -98,7 +99,7 @@ func (r *runner) try(ctx context.Context, req wire.Request, read func(*wire.Answ
 	if err != nil {
 		return err
 	}
-	req.Protocol, req.Target = wire.Version, r.target
+	req.Protocol, req.Target = wire.Version, r.target()
 	if !oneShot {
 		return r.exchange(ctx, p, &req, read)
 	}
