@@ -22,13 +22,13 @@ const (
 
 // A runner runs one program for one Signer or Source.
 type runner struct {
-	name     string
-	backend  string // in events
-	argv0    string
-	pinned   *pinned
+	name    string
+	backend string // in events
+	argv0   string
+	pinned  *pinned
 	// What may hold secrets is in functions, so that printing does not reach it.
-	target func() wire.Target
-	env    func() []string
+	target   func() wire.Target
+	env      func() []string
 	redactor *redact.Redactor // of the values in env
 	observer smartcred.Observer
 
