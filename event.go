@@ -58,6 +58,8 @@ const (
 	// EventUnwrapFailed: a response-wrapped credential was unwrapped by somebody
 	// else, has expired, or was not made where it should have been. Warn.
 	EventUnwrapFailed EventKind = "unwrap_failed"
+	// EventPluginMessage: a plugin program wrote a line to its standard error. Info.
+	EventPluginMessage EventKind = "plugin_message"
 	// EventStaleInUse: a backend can't be asked, and what it said last goes on serving. Warn.
 	EventStaleInUse EventKind = "stale_in_use"
 	// EventInsecurePermissions: a file's mode is wider than it should be, and was accepted. Warn.
@@ -67,7 +69,7 @@ const (
 // Level returns the level at which [LogTo] writes events of this kind.
 func (k EventKind) Level() slog.Level {
 	switch k {
-	case EventCredentialSelected, EventKeyPublished, EventKeyActivated, EventKeyRetired, EventScopeReduced:
+	case EventCredentialSelected, EventKeyPublished, EventKeyActivated, EventKeyRetired, EventScopeReduced, EventPluginMessage:
 		return slog.LevelInfo
 	default:
 		return slog.LevelWarn

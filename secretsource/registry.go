@@ -24,6 +24,11 @@ type OpenOptions struct {
 	InsecureBackendTLS bool
 	// AllowInsecureLoopback accepts backends that speak http on loopback.
 	AllowInsecureLoopback bool
+	// Plugins are the programs that plugin: URIs may name, by that name; nil: none.
+	Plugins map[string]Plugin
+	// PathPlugins lets them also name programs that are found on PATH, as
+	// smartcred-plugin-NAME.
+	PathPlugins bool
 	// Observer is told of events; nil: slog's default logger.
 	Observer smartcred.Observer
 }

@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	packages = regexp.MustCompile(`(^|: |; )(?:(?:smartcred|smartauth|provider|rotation|signer|secretsource): )+`)
+	packages = regexp.MustCompile(`(^|: |; )(?:(?:smartcred|smartauth|provider|rotation|signer|secretsource|program): )+`)
 	imported = regexp.MustCompile(`: import [^ ;]+; it has |\(import [^ )]+\)`)
 )
 

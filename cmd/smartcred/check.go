@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"maps"
+	"path/filepath"
+	"regexp"
 	"slices"
 
 	"github.com/smartcred/smartcred"
@@ -60,7 +62,7 @@ func (s *settings) check(needs need) []error {
 		bad(option, advice)
 	}
 	problems = append(problems, s.checkValues()...)
-	s.checkBuild(bad)
+	s.checkPlugins(bad)
 	return problems
 }
 
@@ -113,10 +115,18 @@ func (s *settings) checkValues() []error {
 	return problems
 }
 
-// checkBuild refuses what this build knows and can't do yet. To accept it would
-// be to promise it.
-func (s *settings) checkBuild(bad func(option, problem string)) {
+// checkPlugins looks at all programs that are allowed, those too that nothing
+// names yet.
+func (s *settings) checkPlugins(bad func(option, problem string)) {
 	for _, name := range slices.Sorted(maps.Keys(s.plugins)) {
-		bad("plugins."+name, "is not in this build yet: leave it out")
+		p := s.plugins[name]
+		switch {
+		case !pluginName.MatchString(name):
+			bad("plugins."+name, "is no name of a plugin: it has letters, digits, hyphens, underscores and dots, at most 64, and begins with no hyphen or dot")
+		case p.path != "" && !filepath.IsAbs(p.path): // that it is missing is said
+			bad("plugins."+name+".path", "is not absolute: write the whole path of the program")
+		}
 	}
 }
+
+var pluginName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)

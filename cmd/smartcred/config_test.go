@@ -68,8 +68,9 @@ func TestEveryKey(t *testing.T) {
 		revoked: []string{"v1"}, alsoRefusal: []string{"invalid_grant", "bare_401"}, idTokenAlgorithms: []string{"RS256", "ES384"},
 		redirectURL:      "http://127.0.0.1:8000/callback",
 		tokenParams:      url.Values{"resource": {"https://fhir.example.com/r4"}, "audience": {"one", "two"}},
-		allowedAuthHosts: []string{"auth.example.com"}, plugins: map[string]plugin{},
-		caFile: filepath.Join(dir, "ca.pem"), timeout: 45 * time.Second, stateFile: filepath.Join(dir, "state.json"),
+		allowedAuthHosts: []string{"auth.example.com"}, allowPathPlugins: true,
+		plugins: map[string]plugin{"keyhouse": {path: "/usr/libexec/keyhouse", sha256: strings.Repeat("0a", 32), env: []string{"KEYHOUSE_URL"}}},
+		caFile:  filepath.Join(dir, "ca.pem"), timeout: 45 * time.Second, stateFile: filepath.Join(dir, "state.json"),
 		allowInsecureLoopback: true, insecureBackendTLS: true, insecurePermissions: true,
 		dirs: dirs,
 	}
@@ -96,7 +97,7 @@ func TestEveryFlag(t *testing.T) {
 		"--audience=issuer", "--audience-scheme=http", "--assertion-lifetime=2m",
 		"--publish-for=48h", "--overlap=3d", "--previous=on_refusal",
 		"--revoked=v1", "--also-refusal=invalid_grant,bare_401", "--state-file=testdata/state.json", "--id-token-algorithms=RS256,ES384", "--redirect-url=http://127.0.0.1:8000/callback",
-		"--allowed-auth-hosts=auth.example.com", "--ca-file=testdata/ca.pem", "--timeout=45s",
+		"--allowed-auth-hosts=auth.example.com", "--allow-path-plugins", "--ca-file=testdata/ca.pem", "--timeout=45s",
 		"--allow-insecure-loopback", "--insecure-backend-tls", "--insecure-permissions")
 	if len(wrong) > 0 {
 		t.Fatalf("wrong: %v", wrong)
@@ -186,7 +187,9 @@ func TestWrongConfigurations(t *testing.T) {
 		{name: "parameter of another kind", file: "token_params: {a: {b: c}, d: ~}\n", want: []string{"token_params.a: is neither a value nor", "token_params.d: is neither"}},
 		{name: "plugin", file: "plugins: {p: {path: x, sha256: beef, environment: []}, q: {}, r: x}\n", want: []string{
 			"plugins.p.sha256: is no SHA-256", "plugins.p.environment: unknown key", "plugins.q.path: is missing", "plugins.r: is no map",
-			"plugins.p: is not in this build yet", "plugins.q: is not in this build yet"}},
+			"plugins.p.path: is not absolute"}},
+		{name: "name of a plugin", file: "plugins: {../p: {path: /p}, a b: {path: /p}, p-1: {path: /p, sha256: " + strings.Repeat("0a", 32) + ", env: [HOME]}}\n", want: []string{
+			"plugins.../p: is no name of a plugin", "plugins.a b: is no name of a plugin"}},
 		{name: "all of rotation", file: "signer: file:key.pem\noverlap: 0s\nprevious: never\nrevoked: [v1]\nalso_refusal: [invalid_grant, bare_401, server_error]\nstate_file: state\n"},
 		{name: "rotation of a secret", file: "secret: file:secret\noverlap: 1h\nrevoked: [v1]\n"},
 		{name: "previous never, with a secret", file: "secret: file:secret\nprevious: never\n"},

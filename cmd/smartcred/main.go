@@ -8,6 +8,7 @@
 //	smartcred jwks serve --config smartcred.yaml --listen 127.0.0.1:8080
 //	smartcred rotation status --config smartcred.yaml
 //	smartcred check --config smartcred.yaml --expires-within 30d
+//	smartcred plugin check keyhouse --config smartcred.yaml
 //
 // Every command that needs a configuration reads a YAML file (--config), flags,
 // or both; flags win. The keys of the file are the flags with underscores. None
@@ -17,7 +18,7 @@
 // goes to standard error. The exit status says who failed:
 //
 //	0  done
-//	1  check or rotation status found something to act on
+//	1  check, rotation status or plugin check found something to act on
 //	2  usage or configuration
 //	3  the authorization server refused with an OAuth error, or did so lately
 //	4  the secret source or signer failed

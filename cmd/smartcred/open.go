@@ -248,6 +248,8 @@ func (o *session) openOptions(key string) secretsource.OpenOptions {
 		InsecurePermissions:   o.insecurePermissions,
 		InsecureBackendTLS:    o.insecureBackendTLS,
 		AllowInsecureLoopback: o.allowInsecureLoopback,
+		Plugins:               o.allowedPlugins(),
+		PathPlugins:           o.allowPathPlugins,
 		Observer:              o.observer,
 	}
 }

@@ -92,6 +92,7 @@ var options = []option{
 	{key: "token_params", shape: isMap, setMap: tokenParams},
 	{key: "allowed_auth_hosts", shape: isList, usage: "hosts that discovery may name endpoints on (default: the origin first discovered)", set: list(func(s *settings) *[]string { return &s.allowedAuthHosts })},
 	{key: "plugins", shape: isMap, setMap: plugins},
+	{key: "allow_path_plugins", shape: isBool, usage: "let plugin: URIs name programs on PATH, as smartcred-plugin-NAME", set: boolean(func(s *settings) *bool { return &s.allowPathPlugins })},
 
 	{key: "ca_file", shape: isFile, usage: "PEM file of certificate authorities to trust besides the system's", set: path("ca_file", func(s *settings) *string { return &s.caFile })},
 	{key: "timeout", shape: isDuration, fallback: "30s", usage: "bounds the command as a whole", set: duration(func(s *settings) *time.Duration { return &s.timeout }, positive)},

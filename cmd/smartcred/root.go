@@ -45,7 +45,7 @@ configuration file ever holds a secret, only a reference to one.`,
 	root.SetErr(a.messages)
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageFunc(usage)
-	root.AddCommand(a.token(), a.assertion(), a.jwks(), a.keygen(), a.discover(), a.checkup(), a.rotation(), a.version())
+	root.AddCommand(a.token(), a.assertion(), a.jwks(), a.keygen(), a.discover(), a.checkup(), a.rotation(), a.plugin(), a.version())
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		for _, shell := range cmd.Commands() {

@@ -43,6 +43,7 @@ type settings struct {
 	tokenParams       url.Values
 	allowedAuthHosts  []string
 	plugins           map[string]plugin
+	allowPathPlugins  bool
 
 	caFile    string
 	timeout   time.Duration

@@ -74,12 +74,17 @@ var rows = []row{
 	{"grants", "10,000 codes and refresh tokens at a cold start, current secret wrong, previous right", grants},
 	{"flaky", "server refuses 1 in 50 valid requests, one caller a second for a simulated day", flakyServer},
 	{"deadline", "10 ms deadline during a 300 ms refresh", deadline},
+	{"plugin", "a look-up by a plugin program", pluginPrograms},
 	{"idle", "100,000 idle clients in one process", idleClients},
 }
 
 func main() {
 	if os.Getenv(simulationEnv) != "" {
 		simulate()
+		return
+	}
+	if role := os.Getenv(pluginEnv); role != "" {
+		bePlugin(role)
 		return
 	}
 	gate := flag.Bool("gate", false, "end with status 1 if a bound is missed by more than its noise")
