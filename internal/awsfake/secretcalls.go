@@ -47,7 +47,7 @@ func (c *call) getSecretValue() (any, error) {
 		return nil, refuse("DecryptionFailure", "Secrets Manager can't decrypt the protected secret text using the provided KMS key.")
 	}
 	out := map[string]any{
-		"ARN": k.arn, "Name": k.name, "VersionId": v.id, "VersionStages": v.stages, "CreatedDate": seconds(v.created),
+		"ARN": k.arn, "Name": k.name, "VersionId": v.id, "VersionStages": slices.Clone(v.stages), "CreatedDate": seconds(v.created),
 	}
 	if v.text != nil {
 		out["SecretString"] = *v.text
@@ -98,7 +98,7 @@ func (c *call) putSecretValue() (any, error) {
 		k.label(stage, v)
 	}
 	k.changed = c.now()
-	return map[string]any{"ARN": k.arn, "Name": k.name, "VersionId": v.id, "VersionStages": v.stages}, nil
+	return map[string]any{"ARN": k.arn, "Name": k.name, "VersionId": v.id, "VersionStages": slices.Clone(v.stages)}, nil
 }
 
 func (v *version) same(text *string, binary []byte) bool {
@@ -122,7 +122,7 @@ func (c *call) describeSecret() (any, error) {
 	stages := map[string][]string{}
 	for id, v := range k.versions {
 		if len(v.stages) > 0 {
-			stages[id] = v.stages
+			stages[id] = slices.Clone(v.stages)
 		}
 	}
 	out := map[string]any{
