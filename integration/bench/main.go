@@ -19,6 +19,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -65,9 +66,20 @@ type row struct {
 	measure func() ([]result, error)
 }
 
+// An unmeasuredError says that this machine can't measure a row. With CI=true in
+// the environment it counts as a missed bound.
+type unmeasuredError struct {
+	why string
+	err error
+}
+
+func (e *unmeasuredError) Error() string { return "not measured: " + e.why + ": " + e.err.Error() }
+func (e *unmeasuredError) Unwrap() error { return e.err }
+
 var rows = []row{
 	{"cached", "cached Token(ctx), parallel", cachedToken},
 	{"assertion", "assertion with a local key", assertions},
+	{"vault", "assertion with a key in Vault", vaultAssertions},
 	{"kms", "assertion with a key in AWS KMS, the calls counted", kmsAssertions},
 	{"herd", "10,000 goroutines, expired token", herd},
 	{"coldstart", "10,000 callers at a cold start, both secrets refused", coldStart},
@@ -97,7 +109,7 @@ func main() {
 		os.Exit(2)
 	}
 	if *gate && missed > 0 {
-		fmt.Fprintf(os.Stderr, "bench: %d bounds missed\n", missed)
+		fmt.Fprintf(os.Stderr, "bench: %d bounds missed, or not measured\n", missed)
 		os.Exit(1)
 	}
 }
@@ -126,6 +138,13 @@ func run(w io.Writer, only, cpuProfile string) (missed int, err error) {
 			continue
 		}
 		results, err := measureTwiceIfMissed(row)
+		if errors.As(err, new(*unmeasuredError)) {
+			fmt.Fprintf(w, "\n%s\n  %v\n", row.promise, err)
+			if os.Getenv("CI") == "true" {
+				missed++
+			}
+			continue
+		}
 		if err != nil {
 			return missed, fmt.Errorf("%s: %w", row.name, err)
 		}

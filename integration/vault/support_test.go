@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/hashicorp/vault/api"
+
 	"github.com/smartcred/smartcred/integration/vaulttest"
 	"github.com/smartcred/smartcred/secretsource"
 	"github.com/smartcred/smartcred/signer"
@@ -108,4 +110,9 @@ func remove(t testing.TB, path string) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// tokenRequest asks for a token that is renewable and lives so long.
+func tokenRequest(policy, ttl string) *api.TokenCreateRequest {
+	return &api.TokenCreateRequest{Policies: []string{policy}, TTL: ttl}
 }

@@ -53,7 +53,7 @@ func oneWay(t *testing.T, name string) way {
 	t.Helper()
 	w, err := wayNamed(t.Context(), name)
 	if err != nil {
-		if errors.Is(err, errNone) {
+		if errors.Is(err, ErrNone) {
 			t.Skip(err)
 		}
 		t.Fatal(err)

@@ -65,7 +65,7 @@ func chooseOrSkip(t testing.TB) way {
 		}
 	}
 	w, err := choose(ctx)
-	if errors.Is(err, errNone) {
+	if errors.Is(err, ErrNone) {
 		t.Skip(err)
 	}
 	if err != nil {

@@ -41,8 +41,8 @@ type places struct {
 	peer, raft      string // URLs
 }
 
-// errNone is what choose returns where the environment asks for no Vault.
-var errNone = errors.New("vaulttest: " + envWay + "=none: no Vault for these tests")
+// ErrNone says that the environment asks for no Vault.
+var ErrNone = errors.New("vaulttest: " + envWay + "=none: no Vault for these tests")
 
 var chosen struct {
 	sync.Mutex
@@ -76,7 +76,7 @@ func choose(ctx context.Context) (way, error) {
 func decide(ctx context.Context) (way, error) {
 	switch asked := os.Getenv(envWay); asked {
 	case "none":
-		return nil, errNone
+		return nil, ErrNone
 	case "container":
 		return newDocker(ctx)
 	case "process":
@@ -117,7 +117,7 @@ func report(w way, err error) {
 	switch {
 	case err == nil:
 		line = "vault: " + w.String()
-	case errors.Is(err, errNone):
+	case errors.Is(err, ErrNone):
 		line = "vault: none"
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
