@@ -38,12 +38,12 @@ const noSession cryptoki.SessionHandle = 0 // a place in the pool that was not u
 // connect finds the token and logs in, after a restart of the library where that
 // may help.
 func (s *Signer) connect(ctx context.Context) (*connection, error) {
-	for again := true; ; again = false {
-		c, generation, err := s.connectOnce(ctx)
-		if err == nil || !again || !errors.Is(err, errNoToken) && !isOne(err, lost) || !s.module.restart(ctx, generation, err) {
-			return c, err
-		}
+	c, generation, err := s.connectOnce(ctx)
+	gone := errors.Is(err, errNoToken) || isOne(err, lost) && !errors.Is(err, errLogin)
+	if gone && s.module.restart(ctx, generation, err) {
+		c, _, err = s.connectOnce(ctx)
 	}
+	return c, err
 }
 
 func (s *Signer) connectOnce(ctx context.Context) (*connection, int, error) {

@@ -107,8 +107,11 @@ func (s *Signer) noKey(c *connection, leftOut error) error {
 	if errors.Is(leftOut, smartcred.ErrUnsupportedAlgorithm) {
 		return fmt.Errorf("private key %s: %w", s.opts.Key, leftOut)
 	}
+	if errors.Is(leftOut, errMalformed) {
+		return &smartcred.UnavailableError{Err: fmt.Errorf("private key %s: %w", s.opts.Key, leftOut)}
+	}
 	if leftOut != nil {
-		return fmt.Errorf("private key %s: %w that can be used: %w", s.opts.Key, smartcred.ErrNotFound, leftOut)
+		return fmt.Errorf("private key %s that can be used: %w: %w", s.opts.Key, smartcred.ErrNotFound, leftOut)
 	}
 	hint := ""
 	if s.opts.PIN == nil {
@@ -169,17 +172,18 @@ func (s *Signer) match(ctx context.Context, c *connection, session cryptoki.Sess
 	if len(handles) > maxMatching {
 		return nil, nil, &smartcred.ConfigError{Option: "object", Problem: fmt.Sprintf("over %d keys match %s: name fewer", maxMatching, selector)}
 	}
-	for _, h := range handles {
+	for i, h := range handles {
 		key, why := c.describe(session, h, s.opts.Algorithm)
-		if why != nil && !errors.As(why, new(unusableError)) {
+		switch {
+		case why == nil:
+			keys = append(keys, key)
+		case !errors.As(why, new(unusableError)):
 			return nil, nil, why
+		case errors.Is(why, errMalformed):
+			key.Version = fmt.Sprintf("number %d", i+1)
 		}
 		s.report(ctx, key.Version, "the key can't be used", why)
-		if why != nil {
-			leftOut = errors.Join(leftOut, fmt.Errorf("key %s: %w", key.Version, why))
-			continue
-		}
-		keys = append(keys, key)
+		leftOut = errors.Join(leftOut, why)
 	}
 	return keys, leftOut, nil
 }
@@ -190,6 +194,12 @@ type unusableError struct{ error }
 func (e unusableError) Unwrap() error { return e.error }
 
 func unusable(format string, args ...any) error { return unusableError{fmt.Errorf(format, args...)} }
+
+// errMalformed: what the token says of a key makes no sense. No part of it is
+// shown then.
+var errMalformed = errors.New("malformed attribute")
+
+func malformed(what string) error { return unusable("%w: %s", errMalformed, what) }
 
 // describe reads a private key's attributes and finds its public half. The
 // version is there also where the key can't be used.
@@ -210,12 +220,12 @@ func (c *connection) describe(session cryptoki.SessionHandle, h cryptoki.ObjectH
 		return key, unusable("CKA_ALWAYS_AUTHENTICATE is true: it asks for the PIN at each signature, which is not supported")
 	}
 	if key.NotBefore, err = a.date(cryptoki.CKA_START_DATE); err != nil {
-		return key, unusable("CKA_START_DATE: %w", err)
+		return key, malformed("CKA_START_DATE " + err.Error())
 	}
 	key.dated = !key.NotBefore.IsZero()
 	end, err := a.date(cryptoki.CKA_END_DATE)
 	if err != nil {
-		return key, unusable("CKA_END_DATE: %w", err)
+		return key, malformed("CKA_END_DATE " + err.Error())
 	}
 	if !end.IsZero() && !time.Now().Before(end.AddDate(0, 0, 1)) {
 		return key, unusable("CKA_END_DATE has passed: %s", end.Format(time.DateOnly))

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -107,9 +108,13 @@ func (s *Signer) login(ctx context.Context, slot uint, session cryptoki.SessionH
 		s.module.pins.refuse(identity(token), value)
 		return fmt.Errorf("log in to %s: %w: %w: correct the PIN at its source; it is not tried again", describeToken(slot, token), smartcred.ErrDenied, err)
 	default:
-		return failed("log in", err)
+		return fmt.Errorf("%w: %w", errLogin, failed("C_Login", err))
 	}
 }
+
+// errLogin is a login that failed without a word on the PIN. It may have cost a
+// try all the same: only a new connection repeats it.
+var errLogin = errors.New("log in")
 
 // checkFlags says whether a wrong PIN would cost too much to try (PKCS#11 v2.40
 // section 3.2, CK_TOKEN_INFO).

@@ -96,7 +96,7 @@ func (a objectAttributes) date(t uint) (time.Time, error) {
 	}
 	at, err := time.Parse("20060102", v)
 	if err != nil {
-		return time.Time{}, errors.New("is not a date: eight digits, the year first")
+		return time.Time{}, errors.New("is not eight digits, the year first")
 	}
 	return at, nil
 }

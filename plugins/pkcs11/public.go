@@ -21,13 +21,19 @@ import (
 // own attributes, else from the public key object or the certificate that has its
 // CKA_ID (its CKA_LABEL where it has no ID).
 func (c *connection) public(session cryptoki.SessionHandle, h cryptoki.ObjectHandle, a objectAttributes) (crypto.PublicKey, error) {
-	kind, _ := a.number(cryptoki.CKA_KEY_TYPE)
+	kind, ok := a.number(cryptoki.CKA_KEY_TYPE)
+	if !ok {
+		return nil, malformed("CKA_KEY_TYPE is not a number")
+	}
 	if kind != cryptoki.CKK_RSA && kind != cryptoki.CKK_EC {
 		return nil, unusable("its CKA_KEY_TYPE is 0x%x: it takes RSA or an elliptic curve", kind)
 	}
 	own, err := c.read(session, h, publicAttributes(kind)...)
 	if err != nil {
 		return nil, err
+	}
+	if params := own[cryptoki.CKA_EC_PARAMS]; len(params) > 0 && parseCurve(params) == nil {
+		return nil, unusable("its CKA_EC_PARAMS name another curve than P-384")
 	}
 	if pub, err := publicFrom(kind, own); pub != nil || err != nil {
 		return pub, err
@@ -115,7 +121,7 @@ func publicFrom(kind uint64, a objectAttributes) (crypto.PublicKey, error) {
 		}
 	}
 	if err != nil {
-		return nil, unusableError{err}
+		return nil, malformed(err.Error())
 	}
 	return pub, nil
 }
@@ -142,8 +148,7 @@ func agrees(own objectAttributes, pub crypto.PublicKey) bool {
 		return len(modulus) == 0 || new(big.Int).SetBytes(modulus).Cmp(pub.N) == 0
 	case *ecdsa.PublicKey:
 		params := own[cryptoki.CKA_EC_PARAMS]
-		curve, err := parseCurve(params)
-		return len(params) == 0 || err == nil && curve == pub.Curve
+		return len(params) == 0 || parseCurve(params) == pub.Curve
 	default:
 		return false
 	}
@@ -177,7 +182,7 @@ func clonePublic(pub crypto.PublicKey) crypto.PublicKey {
 func parseRSA(modulus, exponent []byte) (*rsa.PublicKey, error) {
 	e := new(big.Int).SetBytes(exponent)
 	if !e.IsInt64() || e.Int64() < 3 || e.Int64() > 1<<31-1 || e.Bit(0) == 0 {
-		return nil, errors.New("its CKA_PUBLIC_EXPONENT is not an odd number from 3 to 2^31")
+		return nil, errors.New("CKA_PUBLIC_EXPONENT is not an odd number from 3 to 2^31")
 	}
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: int(e.Int64())}, nil
 }
@@ -186,21 +191,21 @@ func parseRSA(modulus, exponent []byte) (*rsa.PublicKey, error) {
 // DER OCTET STRING (PKCS#11 v2.40 mechanisms section 2.3.3); many tokens give it
 // bare. Its length tells, because 0x04 begins both.
 func parseEC(params, point []byte) (*ecdsa.PublicKey, error) {
-	curve, err := parseCurve(params)
-	if err != nil {
-		return nil, err
+	curve := parseCurve(params)
+	if curve == nil {
+		return nil, errors.New("CKA_EC_PARAMS name no NIST curve")
 	}
 	size := 1 + 2*((curve.Params().BitSize+7)/8)
 	if len(point) != size {
 		var bare []byte
 		if rest, err := asn1.Unmarshal(point, &bare); err != nil || len(rest) > 0 {
-			return nil, errors.New("its CKA_EC_POINT is neither a point nor an OCTET STRING with one")
+			return nil, errors.New("CKA_EC_POINT is neither a point nor an OCTET STRING with one")
 		}
 		point = bare
 	}
 	pub, err := ecdsa.ParseUncompressedPublicKey(curve, point)
 	if err != nil {
-		return nil, fmt.Errorf("its CKA_EC_POINT is not an uncompressed point on %s", curve.Params().Name)
+		return nil, fmt.Errorf("CKA_EC_POINT is not an uncompressed point on %s", curve.Params().Name)
 	}
 	return pub, nil
 }
@@ -215,11 +220,11 @@ var curves = []struct {
 	{elliptic.P521(), []byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23}},
 }
 
-func parseCurve(params []byte) (elliptic.Curve, error) {
+func parseCurve(params []byte) elliptic.Curve {
 	for _, c := range curves {
 		if bytes.Equal(c.oid, params) {
-			return c.curve, nil
+			return c.curve
 		}
 	}
-	return nil, errors.New("its CKA_EC_PARAMS do not name P-384 or another NIST curve")
+	return nil
 }

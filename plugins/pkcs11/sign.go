@@ -36,11 +36,14 @@ func (s *Signer) sign(ctx context.Context, key signer.Key, signingInput []byte) 
 	}
 	size := key.Algorithm.SignatureSize(key.Public)
 	return run(ctx, s, func(c *connection, session cryptoki.SessionHandle) ([]byte, error) {
-		h, err := s.find(ctx, c, session, key.Version, thumb)
+		found, err := s.find(ctx, c, session, key.Version, thumb)
 		if err != nil {
 			return nil, err
 		}
-		if err := c.module.lib.SignInit(session, []*cryptoki.Mechanism{mechanism}, h); err != nil {
+		if key.Algorithm != found.Algorithm {
+			return nil, fmt.Errorf("%w: the key signs %s", smartcred.ErrUnsupportedAlgorithm, found.Algorithm)
+		}
+		if err := c.module.lib.SignInit(session, []*cryptoki.Mechanism{mechanism}, found.handle); err != nil {
 			return nil, failed("begin the signature", err)
 		}
 		sig, err := c.module.lib.Sign(session, data)
@@ -48,33 +51,33 @@ func (s *Signer) sign(ctx context.Context, key signer.Key, signingInput []byte) 
 			return nil, failed("sign", err)
 		}
 		if len(sig) != size {
-			return nil, fmt.Errorf("%w: the token gave %d bytes in place of %d", signer.ErrBadSignature, len(sig), size)
+			return nil, &smartcred.UnavailableError{Err: fmt.Errorf("%w: the token gave %d bytes in place of %d", signer.ErrBadSignature, len(sig), size)}
 		}
 		return sig, nil
 	})
 }
 
-// find returns the handle of exactly the key that is meant: a version may have
-// come to name another.
-func (s *Signer) find(ctx context.Context, c *connection, session cryptoki.SessionHandle, version, thumb string) (cryptoki.ObjectHandle, error) {
+// find returns exactly the key that is meant: a version may have come to name
+// another.
+func (s *Signer) find(ctx context.Context, c *connection, session cryptoki.SessionHandle, version, thumb string) (tokenKey, error) {
 	is := func(k tokenKey) bool { return k.Version == version && k.thumb == thumb }
 	c.mu.Lock()
 	keys := c.keys
 	c.mu.Unlock()
 	if i := slices.IndexFunc(keys, is); i >= 0 {
-		return keys[i].handle, nil
+		return keys[i], nil
 	}
 	keys, err := s.list(ctx, c, session)
 	if err != nil {
-		return 0, err
+		return tokenKey{}, err
 	}
 	if i := slices.IndexFunc(keys, is); i >= 0 {
-		return keys[i].handle, nil
+		return keys[i], nil
 	}
 	if err := c.check(); err != nil {
-		return 0, err
+		return tokenKey{}, err
 	}
-	return 0, fmt.Errorf("version %q: %w in %s", version, smartcred.ErrNotFound, describeToken(c.slot, c.token))
+	return tokenKey{}, fmt.Errorf("version %q: %w in %s", version, smartcred.ErrNotFound, describeToken(c.slot, c.token))
 }
 
 // operation returns what the token is asked for; nil for an unknown algorithm.

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	cryptoki "github.com/miekg/pkcs11"
 
@@ -18,6 +19,8 @@ import (
 	"github.com/smartcred/smartcred/secretsource"
 	"github.com/smartcred/smartcred/signer"
 )
+
+const connectPause = time.Second // between a connecting that failed and the next
 
 // A Signer signs with keys of a token. It is safe for concurrent use.
 type Signer struct {
@@ -33,6 +36,8 @@ type Signer struct {
 	closeErr   error
 
 	mu       sync.Mutex
+	failure  error // of the last connecting, which is not repeated at once
+	failed   time.Time
 	reported map[string]string // why keys are left out
 	settled  string            // thumbprint of the only key without a date, once there was one
 }
@@ -95,7 +100,10 @@ func open(o Options) (*Signer, error) {
 
 // Reset forgets which PINs this process saw the library's tokens refuse, so that
 // they are tried once more: after a PIN was corrected on the token's side.
-func (s *Signer) Reset() { s.module.pins.forget() }
+func (s *Signer) Reset() {
+	s.module.pins.forget()
+	s.fail(nil)
+}
 
 // Close ends the sessions, with the last of them the login, and the library where
 // no other Signer uses it. It waits for calls under way for 5 seconds; where one
@@ -198,12 +206,35 @@ func (s *Signer) connected(ctx context.Context) (*connection, error) {
 		if c := s.connection.Load(); c != nil {
 			return c, nil
 		}
+		if err := s.lately(); err != nil {
+			return nil, err
+		}
 		c, err := s.connect(ctx)
-		if err == nil {
+		switch {
+		case err == nil:
 			s.connection.Store(c)
+		case ctx.Err() == nil:
+			s.fail(err)
 		}
 		return c, err
 	})
+}
+
+// lately returns why connecting failed, if that was within connectPause: the PIN
+// source and the library are not asked by every caller.
+func (s *Signer) lately() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure == nil || time.Since(s.failed) >= connectPause {
+		return nil
+	}
+	return s.failure
+}
+
+func (s *Signer) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failure, s.failed = err, time.Now()
 }
 
 // drop ends a connection that was lost. Nobody waits for that: to close sessions
