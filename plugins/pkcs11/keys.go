@@ -206,8 +206,7 @@ func malformed(what string) error { return unusable("%w: %s", errMalformed, what
 func (c *connection) describe(session cryptoki.SessionHandle, h cryptoki.ObjectHandle, asked signer.Algorithm) (tokenKey, error) {
 	a, err := c.read(session, h,
 		cryptoki.CKA_KEY_TYPE, cryptoki.CKA_ID, cryptoki.CKA_LABEL, cryptoki.CKA_SIGN, cryptoki.CKA_ALWAYS_AUTHENTICATE,
-		cryptoki.CKA_START_DATE, cryptoki.CKA_END_DATE, cryptoki.CKA_LOCAL, cryptoki.CKA_NEVER_EXTRACTABLE,
-		cryptoki.CKA_ALWAYS_SENSITIVE, cryptoki.CKA_EXTRACTABLE, cryptoki.CKA_SENSITIVE)
+		cryptoki.CKA_LOCAL, cryptoki.CKA_NEVER_EXTRACTABLE, cryptoki.CKA_ALWAYS_SENSITIVE, cryptoki.CKA_EXTRACTABLE, cryptoki.CKA_SENSITIVE)
 	if err != nil {
 		return tokenKey{}, err
 	}
@@ -219,16 +218,13 @@ func (c *connection) describe(session cryptoki.SessionHandle, h cryptoki.ObjectH
 	if ask, _ := a.flag(cryptoki.CKA_ALWAYS_AUTHENTICATE); ask {
 		return key, unusable("CKA_ALWAYS_AUTHENTICATE is true: it asks for the PIN at each signature, which is not supported")
 	}
-	if key.NotBefore, err = a.date(cryptoki.CKA_START_DATE); err != nil {
-		return key, malformed("CKA_START_DATE " + err.Error())
+	var end time.Time
+	if key.NotBefore, end, err = c.dates(session, h, a); err != nil {
+		return key, err
 	}
 	key.dated = !key.NotBefore.IsZero()
-	end, err := a.date(cryptoki.CKA_END_DATE)
-	if err != nil {
-		return key, malformed("CKA_END_DATE " + err.Error())
-	}
-	if !end.IsZero() && !time.Now().Before(end.AddDate(0, 0, 1)) {
-		return key, unusable("CKA_END_DATE has passed: %s", end.Format(time.DateOnly))
+	if !end.IsZero() && !time.Now().Before(end) {
+		return key, unusable("CKA_END_DATE has passed: %s", end.AddDate(0, 0, -1).Format(time.DateOnly))
 	}
 	if key.Public, err = c.public(session, h, a); err != nil {
 		return key, err

@@ -4,9 +4,6 @@ package pkcs11
 
 import (
 	"encoding/binary"
-	"errors"
-	"strings"
-	"time"
 
 	cryptoki "github.com/miekg/pkcs11"
 )
@@ -86,17 +83,4 @@ func (a objectAttributes) number(t uint) (uint64, bool) {
 	default:
 		return 0, false
 	}
-}
-
-// date returns a CK_DATE's midnight UTC; zero where there is none.
-func (a objectAttributes) date(t uint) (time.Time, error) {
-	v := string(a[t])
-	if strings.Trim(v, "\x00 0") == "" { // some libraries fill what is not set
-		return time.Time{}, nil
-	}
-	at, err := time.Parse("20060102", v)
-	if err != nil {
-		return time.Time{}, errors.New("is not eight digits, the year first")
-	}
-	return at, nil
 }

@@ -38,15 +38,8 @@ func (c *connection) public(session cryptoki.SessionHandle, h cryptoki.ObjectHan
 	if pub, err := publicFrom(kind, own); pub != nil || err != nil {
 		return pub, err
 	}
-	beside := []*cryptoki.Attribute{cryptoki.NewAttribute(cryptoki.CKA_TOKEN, true)}
-	if id := a[cryptoki.CKA_ID]; len(id) > 0 {
-		beside = append(beside, cryptoki.NewAttribute(cryptoki.CKA_ID, id))
-	} else {
-		beside = append(beside, cryptoki.NewAttribute(cryptoki.CKA_LABEL, a[cryptoki.CKA_LABEL]))
-	}
 	for _, class := range []uint{cryptoki.CKO_PUBLIC_KEY, cryptoki.CKO_CERTIFICATE} {
-		template := append([]*cryptoki.Attribute{cryptoki.NewAttribute(cryptoki.CKA_CLASS, class)}, beside...)
-		handles, err := c.findObjects(session, template)
+		handles, err := c.findObjects(session, beside(class, a))
 		if err != nil {
 			return nil, err
 		}
@@ -68,6 +61,15 @@ func (c *connection) public(session cryptoki.SessionHandle, h cryptoki.ObjectHan
 		}
 	}
 	return nil, unusable("the token has no public key and no certificate with its CKA_ID: import one of them")
+}
+
+// beside matches the objects of a class that belong to a private key.
+func beside(class uint, private objectAttributes) []*cryptoki.Attribute {
+	template := []*cryptoki.Attribute{cryptoki.NewAttribute(cryptoki.CKA_CLASS, class), cryptoki.NewAttribute(cryptoki.CKA_TOKEN, true)}
+	if id := private[cryptoki.CKA_ID]; len(id) > 0 {
+		return append(template, cryptoki.NewAttribute(cryptoki.CKA_ID, id))
+	}
+	return append(template, cryptoki.NewAttribute(cryptoki.CKA_LABEL, private[cryptoki.CKA_LABEL]))
 }
 
 func publicAttributes(kind uint64) []uint {
