@@ -51,18 +51,20 @@
 // key's Version is its CKA_ID in hexadecimal, or "label:" and its label.
 //
 // CKA_START_DATE is when a key may begin to sign (midnight UTC), and after the
-// day of CKA_END_DATE it is not listed any more. So one label may name several
-// keys: the newest whose day has come signs, later ones are published. Several
-// without a date are an error at first use, because nothing tells the newest;
-// one that appears while the program runs is published and does not sign.
+// day of CKA_END_DATE it is not listed any more. A date that the private key does
+// not show is taken from its public key object: SoftHSM 2.6 can't read those of
+// private objects. So one label may name several keys: the newest whose day has
+// come signs, later ones are published. Several without a date are an error at
+// first use, because nothing tells the newest; one that appears while the program
+// runs is published and does not sign.
 //
 // A key that next names is published and signs only when it is named object or
 // id, or once a server refuses the others. A next or previous that names no key,
 // and a key that can't be used, is left out with an event.
 //
 // [signer.Custody] is what the token says of a key: CKA_LOCAL, CKA_EXTRACTABLE,
-// CKA_NEVER_EXTRACTABLE, CKA_SENSITIVE and CKA_ALWAYS_SENSITIVE. Keys that ask for the PIN at each
-// signature (CKA_ALWAYS_AUTHENTICATE) are left out.
+// CKA_NEVER_EXTRACTABLE, CKA_SENSITIVE and CKA_ALWAYS_SENSITIVE. Keys that ask for
+// the PIN at each signature (CKA_ALWAYS_AUTHENTICATE) are left out.
 //
 // # The PIN
 //
