@@ -173,12 +173,12 @@ func TestTokenMadeAgainUnderLoad(t *testing.T) {
 	}
 	failed := func() bool { return failures.Load() > 0 }
 	h.removeToken(t)
-	wait(t, "no call fails after the token is gone", failed)
+	eventually(t, "no call fails after the token is gone", failed)
 	h.initToken(t, tokenLabel)
 	h.keygen(t, p384, "k", "01")
 	remade := time.Now()
 	at := successes.Load()
-	wait(t, "no call succeeds after the token is back", func() bool { return successes.Load() > at })
+	eventually(t, "no call succeeds after the token is back", func() bool { return successes.Load() > at })
 	t.Logf("signing %s after the token was back; %d calls failed, the slowest took %s", time.Since(remade).Round(time.Millisecond), failures.Load(), time.Duration(slowest.Load()).Round(time.Millisecond))
 	cancel()
 	callers.Wait()
@@ -194,7 +194,7 @@ func TestTokenMadeAgainUnderLoad(t *testing.T) {
 	}
 }
 
-func wait(t *testing.T, problem string, done func() bool) {
+func eventually(t *testing.T, problem string, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for !done() {
@@ -255,5 +255,5 @@ func TestCloseWhileACallHangs(t *testing.T) {
 		t.Errorf("the second Close: %v", again)
 	}
 	other := open(t, uri(shimHSM, "object=k"), nil)
-	wait(t, "the next Signer does not work", func() bool { return signs(t.Context(), other) == nil })
+	eventually(t, "the next Signer does not work", func() bool { return signs(t.Context(), other) == nil })
 }

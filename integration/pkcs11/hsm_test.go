@@ -124,7 +124,7 @@ func (h *hsm) mkdir(t *testing.T) {
 
 func (h *hsm) initToken(t *testing.T, label string) {
 	t.Helper()
-	run(t, "softhsm2-util", "--init-token", "--free", "--label", label, "--pin", rightPIN, "--so-pin", soPIN)
+	run(t, "softhsm2-util", "--module", softHSM, "--init-token", "--free", "--label", label, "--pin", rightPIN, "--so-pin", soPIN)
 }
 
 // removeToken takes all tokens away, as somebody else would.

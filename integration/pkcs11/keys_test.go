@@ -156,7 +156,7 @@ func TestCustody(t *testing.T) {
 	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "softhsm2-util", "--import", path, "--token", tokenLabel, "--pin", rightPIN, "--label", "brought", "--id", "03")
+	run(t, "softhsm2-util", "--module", softHSM, "--import", path, "--token", tokenLabel, "--pin", rightPIN, "--label", "brought", "--id", "03")
 	for label, want := range map[string]signer.CustodyLevel{
 		"made": signer.CustodyGenerated, "loose": signer.CustodyExportable, "brought": signer.CustodyImported,
 	} {

@@ -143,7 +143,7 @@ func TestRefusedPINIsRemembered(t *testing.T) {
 	}
 	write(rightPIN)
 	for _, s := range []signer.Signer{first, second} {
-		wait(t, "the PIN's correction is not seen", func() bool { return signs(t.Context(), s) == nil })
+		eventually(t, "the PIN's correction is not seen", func() bool { return signs(t.Context(), s) == nil })
 	}
 	if got := h.logins(t); got != 3 {
 		t.Errorf("%d logins after the correction, want 3", got)
