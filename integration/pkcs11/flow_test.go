@@ -136,6 +136,36 @@ func TestOneLogin(t *testing.T) {
 	}
 }
 
+// Sessions, handles and the login that are lost are made anew, and callers see
+// nothing of it.
+func TestLostSessions(t *testing.T) {
+	for _, fault := range []string{"drop", "logout"} {
+		t.Run(fault, func(t *testing.T) {
+			h := newHSM(t)
+			h.keygen(t, p384, "k", "01")
+			s := open(t, uri(shimHSM, "object=k"), nil)
+			for round := range 5 {
+				if err := signs(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+				h.on(t, fault)
+				var callers sync.WaitGroup
+				for range 100 {
+					callers.Go(func() {
+						if err := signs(t.Context(), s); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				callers.Wait()
+				if got, want := h.logins(t), round+2; got > want {
+					t.Errorf("%d logins after %d losses, want at most %d", got, round+1, want)
+				}
+			}
+		})
+	}
+}
+
 // The token is deleted and made again, with another key of the same name, while
 // callers go on: their errors are typed and come soon, and then it works again.
 func TestTokenMadeAgainUnderLoad(t *testing.T) {

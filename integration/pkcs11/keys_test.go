@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -178,15 +179,36 @@ func TestPublicHalf(t *testing.T) {
 	h := newHSM(t)
 	h.keygen(t, rsa2048, "r", "01")
 	h.keygen(t, p384, "e", "02")
+	keys, err := open(t, uri(softHSM, "object=e"), nil).Keys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, id := range []string{"01", "02"} {
 		h.tool(t, "--delete-object", "--type", "pubkey", "--id", id)
 	}
 	if err := signs(t.Context(), open(t, uri(softHSM, "object=r"), nil)); err != nil {
 		t.Errorf("RSA: %v", err)
 	}
-	_, err := open(t, uri(softHSM, "object=e"), nil).Keys(t.Context())
-	if !errors.Is(err, smartcred.ErrNotFound) || !strings.Contains(err.Error(), "no certificate") {
+	e := open(t, uri(softHSM, "object=e"), nil)
+	if _, err := e.Keys(t.Context()); !errors.Is(err, smartcred.ErrNotFound) || !strings.Contains(err.Error(), "no certificate") {
 		t.Errorf("P-384 without a public half: %v", err)
+	}
+	authority, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, keys[0].Public, authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(h.dir, "cert.der")
+	if err := os.WriteFile(path, cert, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.tool(t, "--write-object", path, "--type", "cert", "--label", "e", "--id", "02")
+	if err := signs(t.Context(), e); err != nil {
+		t.Errorf("P-384 with a certificate: %v", err)
 	}
 }
 

@@ -5,7 +5,9 @@
  * SHIM_MODULE is the module behind it. In the folder SHIM_DIR the file "log" gets
  * a line for each C_Login, and files switch it: locked, final and low set the flag of
  * the user PIN; stop answers CKR_DEVICE_REMOVED; stall does not answer; garble
- * answers with the PIN; deny refuses as after a logout, with the PIN locked.
+ * answers with the PIN; deny refuses as after a logout, with the PIN locked. drop and
+ * logout are taken by one signature: before it the sessions that there are become
+ * invalid, or are logged out.
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -88,10 +90,23 @@ static CK_RV token(CK_SLOT_ID slot, CK_TOKEN_INFO_PTR info)
 	return CKR_OK;
 }
 
+/* SoftHSM numbers sessions upwards from 1 until C_Finalize. */
+static volatile CK_SESSION_HANDLE newest, invalid;
+
+static CK_RV finalize(CK_VOID_PTR reserved)
+{
+	newest = invalid = 0;
+	return real.C_Finalize(reserved);
+}
+
 static CK_RV session(CK_SLOT_ID slot, CK_FLAGS flags, CK_VOID_PTR app, CK_NOTIFY notify, CK_SESSION_HANDLE_PTR s)
 {
 	CK_RV rv = fault();
-	return rv == CKR_OK ? real.C_OpenSession(slot, flags, app, notify, s) : rv;
+	if (rv == CKR_OK)
+		rv = real.C_OpenSession(slot, flags, app, notify, s);
+	if (rv == CKR_OK && *s > newest)
+		newest = *s;
+	return rv;
 }
 
 static CK_RV state(CK_SESSION_HANDLE s, CK_SESSION_INFO_PTR info)
@@ -125,11 +140,24 @@ static CK_RV attributes(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o, CK_ATTRIBUTE_PT
 	return CKR_OK;
 }
 
+static int once(const char *name)
+{
+	char p[4096];
+	path(p, sizeof p, name);
+	return unlink(p) == 0;
+}
+
 static CK_RV signinit(CK_SESSION_HANDLE s, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
 {
 	CK_RV rv = fault();
 	if (rv == CKR_OK && on("deny"))
 		rv = CKR_USER_NOT_LOGGED_IN;
+	if (once("drop"))
+		invalid = newest;
+	if (once("logout"))
+		real.C_Logout(s);
+	if (s <= invalid)
+		return CKR_SESSION_HANDLE_INVALID;
 	return rv == CKR_OK ? real.C_SignInit(s, m, key) : rv;
 }
 
@@ -156,6 +184,7 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST_PTR_PTR list)
 	if ((rv = get(&behind)) != CKR_OK)
 		return rv;
 	real = shim = *behind;
+	shim.C_Finalize = finalize;
 	shim.C_Login = login;
 	shim.C_GetSlotList = slots;
 	shim.C_GetTokenInfo = token;
