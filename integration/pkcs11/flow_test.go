@@ -287,3 +287,48 @@ func TestCloseWhileACallHangs(t *testing.T) {
 	other := open(t, uri(shimHSM, "object=k"), nil)
 	eventually(t, "the next Signer does not work", func() bool { return signs(t.Context(), other) == nil })
 }
+
+// Another binding in the process may have initialized the library, and end it: here
+// the same SoftHSM behind the shim, which is another library to smartcred.
+func TestLibraryInitializedElsewhere(t *testing.T) {
+	h := newHSM(t)
+	h.keygen(t, p384, "k", "01")
+	owner, err := signer.Open(t.Context(), uri(softHSM, "object=k"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := signs(t.Context(), owner); err != nil {
+		t.Fatal(err)
+	}
+	guest := open(t, uri(shimHSM, "object=k"), nil)
+	if err := signs(t.Context(), guest); err != nil {
+		t.Errorf("beside the one that initialized it: %v", err)
+	}
+	if err := closeSigner(owner); err != nil {
+		t.Fatal(err)
+	}
+	if err := signs(t.Context(), guest); err != nil {
+		t.Errorf("after that one ended it: %v", err)
+	}
+}
+
+// Two private keys with one CKA_ID are still two keys.
+func TestKeysWithOneID(t *testing.T) {
+	h := newHSM(t)
+	h.keygen(t, rsa2048, "now", "01")
+	h.keygen(t, rsa2048, "old", "01")
+	s := open(t, uri(softHSM, "object=now", "previous=old"), nil)
+	keys, err := s.Keys(t.Context())
+	if err != nil || len(keys) != 2 || keys[0].Version == keys[1].Version {
+		t.Fatalf("%+v, %v", keys, err)
+	}
+	for _, k := range keys {
+		sig, err := s.Sign(t.Context(), k, []byte("input"))
+		if err == nil {
+			err = signer.Verify(k, []byte("input"), sig)
+		}
+		if err != nil {
+			t.Errorf("version %s: %v", k.Version, err)
+		}
+	}
+}

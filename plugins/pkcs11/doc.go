@@ -25,7 +25,8 @@
 //	type          private, or left out
 //
 // A key needs object, id or both; a token needs nothing where the library has
-// only one. After the question mark, separated by ampersands:
+// only one. serial= without a value means that the token has none; so with the
+// other three words of a token. After the question mark, separated by ampersands:
 //
 //	module-path    the PKCS#11 library, an absolute path; required
 //	pin-source     the secret source of the user PIN, a URI: env:HSM_PIN,
@@ -48,12 +49,14 @@
 // the private key's own attributes, from the public key object with the same
 // CKA_ID (the same CKA_LABEL where there is no ID), or from a certificate with
 // the same CKA_ID; for EC keys one of the last two must be there, as a rule. A
-// key's Version is its CKA_ID in hexadecimal, or "label:" and its label.
+// key's Version is its CKA_ID in hexadecimal, or "label:" and its label; where
+// several keys have one, "~" and the beginning of the thumbprint follow.
 //
 // CKA_START_DATE is when a key may begin to sign (midnight UTC), and after the
 // day of CKA_END_DATE it is not listed any more. A date that the private key does
 // not show is taken from its public key object: SoftHSM 2.6 can't read those of
-// private objects. So one label may name several keys: the newest whose day has
+// private objects. One that can't be read anywhere keeps its key published and
+// unused, as next does. So one label may name several keys: the newest whose day has
 // come signs, later ones are published. Several without a date are an error at
 // first use, because nothing tells the newest; one that appears while the program
 // runs is published and does not sign.

@@ -66,7 +66,7 @@ func (s *Signer) list(ctx context.Context, c *connection, session cryptoki.Sessi
 		if len(found) == 0 && role != "" {
 			missing = smartcred.ErrNotFound
 		}
-		s.report(ctx, role, role+" names no key that can be used", missing)
+		s.report(ctx, role, "", role+" names no key that can be used", missing)
 		return found, nil
 	}
 	next, err := take("next", s.opts.Next)
@@ -88,6 +88,7 @@ func (s *Signer) list(ctx context.Context, c *connection, session cryptoki.Sessi
 		return nil, err
 	}
 	all = slices.Concat(next, named, previous)
+	distinguish(all)
 	if len(named) == 0 {
 		if err := c.check(); err != nil {
 			return nil, err
@@ -101,6 +102,21 @@ func (s *Signer) list(ctx context.Context, c *connection, session cryptoki.Sessi
 	c.mu.Unlock()
 	return all, nil
 }
+
+// distinguish makes versions differ where several keys have one CKA_ID.
+func distinguish(keys []tokenKey) {
+	count := map[string]int{}
+	for _, k := range keys {
+		count[k.Version]++
+	}
+	for i, k := range keys {
+		if count[k.Version] > 1 {
+			keys[i].Version += distinction + k.thumb[:8]
+		}
+	}
+}
+
+const distinction = "~"
 
 // noKey says why there is no key to use.
 func (s *Signer) noKey(c *connection, leftOut error) error {
@@ -182,7 +198,7 @@ func (s *Signer) match(ctx context.Context, c *connection, session cryptoki.Sess
 		case errors.Is(why, errMalformed):
 			key.Version = fmt.Sprintf("number %d", i+1)
 		}
-		s.report(ctx, key.Version, "the key can't be used", why)
+		s.report(ctx, key.Version, key.Version, "the key can't be used", why)
 		leftOut = errors.Join(leftOut, why)
 	}
 	return keys, leftOut, nil
@@ -248,7 +264,7 @@ func version(a objectAttributes) string {
 }
 
 // report tells of what is left out when the reason changes; a nil why forgets it.
-func (s *Signer) report(ctx context.Context, subject, detail string, why error) {
+func (s *Signer) report(ctx context.Context, subject, version, detail string, why error) {
 	s.mu.Lock()
 	known := s.reported[subject]
 	if why == nil {
@@ -261,6 +277,6 @@ func (s *Signer) report(ctx context.Context, subject, detail string, why error) 
 		return
 	}
 	smartcred.Notify(ctx, s.opts.Observer, smartcred.Event{
-		Kind: smartcred.EventKeyLeftOut, Version: subject, Backend: s.opts.backend(), Detail: detail, Err: why,
+		Kind: smartcred.EventKeyLeftOut, Version: version, Backend: s.opts.backend(), Detail: detail, Err: why,
 	})
 }

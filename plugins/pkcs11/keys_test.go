@@ -4,6 +4,7 @@ package pkcs11
 
 import (
 	"errors"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,30 @@ func TestSchedule(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestKeysWithOneID(t *testing.T) {
+	keys := []tokenKey{{Key: signer.Key{Version: "01"}, thumb: "aaaaaaaaaa"}, {Key: signer.Key{Version: "02"}, thumb: "bbbbbbbbbb"}, {Key: signer.Key{Version: "01"}, thumb: "cccccccccc"}}
+	distinguish(keys)
+	var got []string
+	for _, k := range keys {
+		got = append(got, k.Version)
+	}
+	if diff := cmp.Diff([]string{"01~aaaaaaaa", "02", "01~cccccccc"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestTokenMatches(t *testing.T) {
+	token := cryptoki.TokenInfo{Label: "a", ManufacturerID: "m"}
+	for text, want := range map[string]bool{
+		"": true, "token=a": true, "token=b": false, "token=": false, "serial=": true, "serial=1": false, "slot-id=3": true, "slot-id=0": false, "token=a;manufacturer=m;model=": true,
+	} {
+		o, _, err := parseURI(&url.URL{Scheme: scheme, Opaque: text})
+		if got := o.Token.matches(3, token); err != nil || got != want || o.Token.String() != text {
+			t.Errorf("%q matches: %t, %v; written %q", text, got, err, o.Token.String())
+		}
 	}
 }
 

@@ -55,7 +55,7 @@ func loadModule(path string) (*module, error) {
 	if m == nil {
 		lib := cryptoki.New(path)
 		if lib == nil {
-			return nil, &smartcred.ConfigError{Option: option, Problem: path + " can't be loaded: it is no PKCS#11 library of this machine's architecture, or lacks a library that it needs itself (ldd names it)"}
+			return nil, &smartcred.ConfigError{Option: moduleOption, Problem: path + " can't be loaded: it is no PKCS#11 library of this machine's architecture, or lacks a library that it needs itself (ldd names it)"}
 		}
 		m = &module{lib: lib, logins: map[uint]chan struct{}{}}
 		_, _ = rand.Read(m.pins.key[:]) // never fails
@@ -273,6 +273,12 @@ func (m *module) find(t TokenSelector) (slot uint, info cryptoki.TokenInfo, err 
 var errNoToken = errors.New("no token matches")
 
 func (t TokenSelector) matches(slot uint, ti cryptoki.TokenInfo) bool {
+	have := map[string]string{"token": ti.Label, "serial": ti.SerialNumber, "manufacturer": ti.ManufacturerID, "model": ti.Model}
+	for _, name := range t.empty {
+		if have[name] != "" {
+			return false
+		}
+	}
 	is := func(want, have string) bool { return want == "" || want == have }
 	return (t.Slot == nil || *t.Slot == slot) && is(t.Label, ti.Label) && is(t.Serial, ti.SerialNumber) &&
 		is(t.Manufacturer, ti.ManufacturerID) && is(t.Model, ti.Model)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/smartcred/smartcred"
@@ -51,6 +52,9 @@ type TokenSelector struct {
 	Label, Serial, Manufacturer, Model string
 	// Slot is the slot's number; nil: any slot.
 	Slot *uint
+
+	// empty are the attributes that a URI states as empty: the token has none.
+	empty []string
 }
 
 // A KeySelector says which keys: those of which everything that is set is true.
@@ -73,8 +77,12 @@ func (t TokenSelector) String() string {
 	if t.Slot != nil {
 		slot = fmt.Sprint(*t.Slot)
 	}
-	return attributes(attribute{"token", t.Label}, attribute{"serial", t.Serial},
+	text := attributes(attribute{"token", t.Label}, attribute{"serial", t.Serial},
 		attribute{"manufacturer", t.Manufacturer}, attribute{"model", t.Model}, attribute{"slot-id", slot})
+	for _, name := range t.empty {
+		text += ";" + name + "="
+	}
+	return strings.TrimPrefix(text, ";")
 }
 
 // backend names the signer in events: its URI without the query.

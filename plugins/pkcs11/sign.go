@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	cryptoki "github.com/miekg/pkcs11"
 
@@ -60,7 +61,9 @@ func (s *Signer) sign(ctx context.Context, key signer.Key, signingInput []byte) 
 // find returns exactly the key that is meant: a version may have come to name
 // another.
 func (s *Signer) find(ctx context.Context, c *connection, session cryptoki.SessionHandle, version, thumb string) (tokenKey, error) {
-	is := func(k tokenKey) bool { return k.Version == version && k.thumb == thumb }
+	is := func(k tokenKey) bool {
+		return k.thumb == thumb && (k.Version == version || strings.HasPrefix(k.Version, version+distinction))
+	}
 	c.mu.Lock()
 	keys := c.keys
 	c.mu.Unlock()

@@ -213,6 +213,8 @@ func (s *Signer) connected(ctx context.Context) (*connection, error) {
 		switch {
 		case err == nil:
 			s.connection.Store(c)
+		case errors.Is(ctx.Err(), context.DeadlineExceeded): // of the flight, which is no caller's
+			err = &smartcred.UnavailableError{Err: fmt.Errorf("connecting to the token took over %s", s.opts.Timeout)}
 		case ctx.Err() == nil:
 			s.fail(err)
 		}

@@ -16,6 +16,7 @@ var (
 	pathAttributes  = []string{"token", "serial", "manufacturer", "model", "slot-id", "object", "id", "type"}
 	queryAttributes = []string{"module-path", "pin-source", "next", "previous", "pin-count-low"}
 	keyAttributes   = []string{"object", "id"}
+	tokenAttributes = []string{"token", "serial", "manufacturer", "model"} // which a token may have none of
 )
 
 // What RFC 7512 section 2.3 leaves unencoded in values, beside letters and
@@ -70,6 +71,10 @@ func parseURI(u *url.URL) (o Options, pinSource string, err error) {
 		return o, "", err
 	}
 	for _, a := range slices.Concat(path, query) {
+		if a.value == "" {
+			o.Token.empty = append(o.Token.empty, a.name)
+			continue
+		}
 		switch a.name {
 		case "token":
 			o.Token.Label = a.value
@@ -161,7 +166,7 @@ func parseAttributes(text, separator, characters string, known []string) ([]attr
 			return nil, &smartcred.ConfigError{Option: name, Problem: "a library is not searched for: give its absolute path with module-path"}
 		case !slices.Contains(known, name):
 			return nil, &smartcred.ConfigError{Problem: unknownAttribute(name, known)}
-		case !found || raw == "":
+		case !found || raw == "" && !slices.Contains(tokenAttributes, name):
 			return nil, &smartcred.ConfigError{Option: name, Problem: "has no value: leave it out"}
 		case slices.ContainsFunc(list, func(a attribute) bool { return a.name == name }):
 			return nil, &smartcred.ConfigError{Option: name, Problem: "given twice"}
