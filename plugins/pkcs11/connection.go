@@ -23,6 +23,7 @@ type connection struct {
 	generation int
 	slot       uint
 	token      cryptoki.TokenInfo
+	login      bool // it was made with a PIN
 
 	anchor cryptoki.SessionHandle // holds the login while other sessions come and go
 	idle   chan cryptoki.SessionHandle
@@ -68,7 +69,7 @@ func (s *Signer) connectOnce(ctx context.Context) (*connection, int, error) {
 	if most := token.MaxSessionCount; most != cryptoki.CK_EFFECTIVELY_INFINITE && most != cryptoki.CK_UNAVAILABLE_INFORMATION && most > 1 {
 		size = min(size, int(most)-1)
 	}
-	c := &connection{module: s.module, generation: generation, slot: slot, token: token, anchor: anchor, idle: make(chan cryptoki.SessionHandle, size)}
+	c := &connection{module: s.module, generation: generation, slot: slot, token: token, login: s.opts.PIN != nil, anchor: anchor, idle: make(chan cryptoki.SessionHandle, size)}
 	for range size {
 		c.idle <- noSession
 	}
@@ -185,16 +186,20 @@ func (c *connection) isEnded() bool {
 	return c.ended
 }
 
-// check says whether the token is the one it was: a library may answer for a
-// token that is gone as for an empty one. The caller is inside.
-func (c *connection) check() error {
-	now, err := c.module.lib.GetTokenInfo(c.slot)
-	switch {
-	case err != nil:
+// check says whether the token is the one it was and the login holds: a library
+// answers for a token that is gone, and for keys that a logout hid, as where there
+// are none. The caller is inside.
+func (c *connection) check(session cryptoki.SessionHandle) error {
+	token, err := c.module.lib.GetTokenInfo(c.slot)
+	if err != nil {
 		return failed("look whether the token is there", fmt.Errorf("%w: %w", errLost, err))
-	case identity(now) != identity(c.token):
-		return &smartcred.UnavailableError{Err: errLost}
-	default:
-		return nil
 	}
+	now, err := c.module.lib.GetSessionInfo(session)
+	if err != nil {
+		return failed("look whether the login holds", fmt.Errorf("%w: %w", errLost, err))
+	}
+	if identity(token) != identity(c.token) || c.login && !loggedIn(now) {
+		return &smartcred.UnavailableError{Err: errLost}
+	}
+	return nil
 }

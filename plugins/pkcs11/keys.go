@@ -89,8 +89,8 @@ func (s *Signer) list(ctx context.Context, c *connection, session cryptoki.Sessi
 	}
 	all = slices.Concat(next, named, previous)
 	distinguish(all)
-	if len(named) == 0 {
-		if err := c.check(); err != nil {
+	if leftOut != nil { // a logout hides public halves too, where they are private objects
+		if err := c.check(session); err != nil {
 			return nil, err
 		}
 	}
@@ -182,6 +182,12 @@ func (s *Signer) match(ctx context.Context, c *connection, session cryptoki.Sess
 		template = append(template, cryptoki.NewAttribute(cryptoki.CKA_ID, selector.ID))
 	}
 	handles, err := c.findObjects(session, template)
+	if err == nil && len(handles) == 0 {
+		// The login may have been lost before, and made anew by another call since.
+		if err = c.check(session); err == nil {
+			handles, err = c.findObjects(session, template)
+		}
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -77,7 +77,7 @@ func (s *Signer) login(ctx context.Context, slot uint, session cryptoki.SessionH
 	if err != nil {
 		return failed("look whether the login holds", err)
 	}
-	if state.State == cryptoki.CKS_RO_USER_FUNCTIONS || state.State == cryptoki.CKS_RW_USER_FUNCTIONS {
+	if loggedIn(state) {
 		return nil
 	}
 	// Read last thing before the login: another process may have tried meanwhile.
@@ -115,6 +115,10 @@ func (s *Signer) login(ctx context.Context, slot uint, session cryptoki.SessionH
 // errLogin is a login that failed without a word on the PIN. It may have cost a
 // try all the same: only a new connection repeats it.
 var errLogin = errors.New("log in")
+
+func loggedIn(session cryptoki.SessionInfo) bool {
+	return session.State == cryptoki.CKS_RO_USER_FUNCTIONS || session.State == cryptoki.CKS_RW_USER_FUNCTIONS
+}
 
 // checkFlags says whether a wrong PIN would cost too much to try (PKCS#11 v2.40
 // section 3.2, CK_TOKEN_INFO).

@@ -77,9 +77,6 @@ func (s *Signer) find(ctx context.Context, c *connection, session cryptoki.Sessi
 	if i := slices.IndexFunc(keys, is); i >= 0 {
 		return keys[i], nil
 	}
-	if err := c.check(); err != nil {
-		return tokenKey{}, err
-	}
 	return tokenKey{}, fmt.Errorf("version %q: %w in %s", version, smartcred.ErrNotFound, describeToken(c.slot, c.token))
 }
 
