@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/integration/fositetest"
 	"github.com/smartcred/smartcred/internal/awsfake"
 	"github.com/smartcred/smartcred/plugins/awskms"
 	"github.com/smartcred/smartcred/plugins/awssecretsmanager"
@@ -62,8 +63,8 @@ func secretsManager(t *testing.T, aws *awsfake.Server, name string) secretsource
 	return src
 }
 
-func loginByKMS(alg signer.Algorithm) func(*testing.T, *server, string) provider.Provider {
-	return func(t *testing.T, s *server, id string) provider.Provider {
+func loginByKMS(alg signer.Algorithm) func(*testing.T, *fositetest.Server, string) provider.Provider {
+	return func(t *testing.T, s *fositetest.Server, id string) provider.Provider {
 		aws := newAWS(t)
 		aws.SetAlias("alias/smart", aws.CreateKey(awsfake.Key{Spec: keySpecs[alg]}))
 		p := jwtProvider(t, kmsSigner(t, aws, "alias/smart", awskms.Options{}), provider.PrivateKeyJWTOptions{})
@@ -72,7 +73,7 @@ func loginByKMS(alg signer.Algorithm) func(*testing.T, *server, string) provider
 	}
 }
 
-func loginBySecretsManager(t *testing.T, s *server, id string) provider.Provider {
+func loginBySecretsManager(t *testing.T, s *fositetest.Server, id string) provider.Provider {
 	aws := newAWS(t)
 	aws.CreateSecret("smart/app", secret)
 	registerSecret(t, s, id, provider.MethodClientSecretBasic, secret)
@@ -82,7 +83,7 @@ func loginBySecretsManager(t *testing.T, s *server, id string) provider.Provider
 // The supported way, with 100 callers: next is named and registered, then the
 // alias is moved, then the former key goes.
 func TestAliasRotation(t *testing.T) {
-	s, aws := newServer(t, true), newAWS(t)
+	s, aws := fositetest.NewServer(t, true), newAWS(t)
 	old, next := aws.CreateKey(awsfake.Key{}), aws.CreateKey(awsfake.Key{})
 	aws.SetAlias("alias/smart", old)
 	p, err := provider.NewPrivateKeyJWT(kmsSigner(t, aws, "alias/smart", awskms.Options{Next: []string{next}}), &provider.PrivateKeyJWTOptions{
@@ -94,10 +95,10 @@ func TestAliasRotation(t *testing.T) {
 	}
 	closeWith(t, p)
 	registerPublished(t, s, signer.ES384, p, 2) // next and current
-	c := startCallers(t, s, newClient(t, s, "app", p, systemScopes), 100)
-	c.await(t, func() bool { return p.Status(t.Context(), "app", s.fhirBase()).InForce.Version == old })
+	c := startCallers(t, s, newClient(t, s, "app", p, fositetest.SystemScopes), 100)
+	c.await(t, func() bool { return p.Status(t.Context(), "app", s.FHIRBase()).InForce.Version == old })
 	aws.SetAlias("alias/smart", next)
-	c.await(t, func() bool { return p.Status(t.Context(), "app", s.fhirBase()).InForce.Version == next })
+	c.await(t, func() bool { return p.Status(t.Context(), "app", s.FHIRBase()).InForce.Version == next })
 	aws.SetKeyState(old, awsfake.Disabled)
 	registerPublished(t, s, signer.ES384, p, 1)
 	c.finish(t, s)
@@ -105,7 +106,7 @@ func TestAliasRotation(t *testing.T) {
 
 // A secret goes through its stages under 100 callers: pending, current, previous.
 func TestStageRotation(t *testing.T) {
-	s, aws := newServer(t, true), newAWS(t)
+	s, aws := fositetest.NewServer(t, true), newAWS(t)
 	aws.CreateSecret("smart/app", "first")
 	registerSecrets(t, s, "app", provider.MethodClientSecretBasic, "first")
 	p, err := provider.New(provider.Config{
@@ -119,12 +120,12 @@ func TestStageRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	rotator := p.(provider.Rotator)
-	c := startCallers(t, s, newClient(t, s, "app", p, systemScopes), 100)
+	c := startCallers(t, s, newClient(t, s, "app", p, fositetest.SystemScopes), 100)
 	c.await(t, func() bool { return true })
 	pending := aws.StageSecret("smart/app", "second", awsfake.Pending)
 	registerSecrets(t, s, "app", provider.MethodClientSecretBasic, "second", "first")
 	aws.MoveStage("smart/app", awsfake.Current, pending)
-	c.await(t, func() bool { return rotator.Status(t.Context(), "app", s.fhirBase()).InForce.Version == pending })
+	c.await(t, func() bool { return rotator.Status(t.Context(), "app", s.FHIRBase()).InForce.Version == pending })
 	registerSecrets(t, s, "app", provider.MethodClientSecretBasic, "second")
 	c.finish(t, s)
 }
