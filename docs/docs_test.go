@@ -335,7 +335,9 @@ var link = regexp.MustCompile(`\]\(([^)]+)\)`)
 func TestLinksLead(t *testing.T) {
 	heading := regexp.MustCompile(`[^a-z0-9 -]`)
 	anchors := map[string]bool{}
-	for _, page := range pages {
+	// What those pages show beside links is held by tests of their own.
+	all := append(slices.Clone(pages), "aws-rotation.md", "plugins.md", "plugin-protocol.md")
+	for _, page := range all {
 		_, prose := read(t, page)
 		for _, line := range prose {
 			if title, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " "); ok && strings.HasPrefix(line, "#") {
@@ -343,7 +345,7 @@ func TestLinksLead(t *testing.T) {
 			}
 		}
 	}
-	for _, page := range pages {
+	for _, page := range all {
 		_, prose := read(t, page)
 		for _, m := range link.FindAllStringSubmatch(strings.Join(prose, "\n"), -1) {
 			to, anchor, _ := strings.Cut(m[1], "#")
