@@ -148,7 +148,7 @@ var errGarbage = errors.New("the answer is not Vault's: is there a proxy in fron
 func plainCause(err error) error {
 	for _, known := range networkCauses {
 		if known.is(err) {
-			return fmt.Errorf("Vault can't be reached: %s", known.text(err))
+			return fmt.Errorf("can't reach Vault: %s", known.text(err))
 		}
 	}
 	return errGarbage

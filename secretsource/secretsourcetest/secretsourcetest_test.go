@@ -220,7 +220,7 @@ var brokenBackends = map[string]struct{ promise, says string }{
 	"denial is not found":           {"Denied", `none that errors.Is "denied"`},
 	"outage is an answer":           {"Unavailable", "none that errors.Is smartcred.ErrUnavailable"},
 	"error holds what was answered": {"Garbage", "an error holds a secret"},
-	"works after Close":             {"Close", "Lookup after Close did not fail"},
+	"works after Close":             {"Close", "after Close, Lookup did not fail"},
 	"second Close fails":            {"Close", "the first Close returned nil, the second: closed already"},
 	"leaves a goroutine":            {"Goroutines", "goroutines were there before"},
 }

@@ -137,7 +137,7 @@ func tryClose(t *testing.T, h *Harness, s *subject) error {
 	first := s.watch.Show(closer.Close())
 	second := s.watch.Show(closer.Close())
 	if first != nil {
-		return fmt.Errorf("Close: %w", first)
+		return fmt.Errorf("in Close: %w", first)
 	}
 	if second != nil {
 		return fmt.Errorf("the first Close returned nil, the second: %w", second)
@@ -145,9 +145,9 @@ func tryClose(t *testing.T, h *Harness, s *subject) error {
 	_, err := s.lookup(ctx, secretsource.Current)
 	switch {
 	case err == nil:
-		return errors.New("Lookup after Close did not fail")
+		return errors.New("after Close, Lookup did not fail")
 	case !errors.Is(err, smartcred.ErrClosed):
-		return fmt.Errorf("Lookup after Close: %w", err)
+		return fmt.Errorf("in Lookup after Close: %w", err)
 	}
 	return nil
 }

@@ -183,7 +183,7 @@ func lookAtAliasing(ctx context.Context, s *subject) error {
 		return err
 	}
 	if !bytes.Equal(given, input) {
-		return errors.New("Sign wrote to the signing input")
+		return errors.New("the signing input was written to")
 	}
 	kept := bytes.Clone(sig)
 	clear(given)
@@ -204,10 +204,10 @@ func lookAtEndedContext(ctx context.Context, s *subject) error {
 		return err
 	}
 	if err := conformance.CancelledBefore(ctx, func(ctx context.Context) error { _, err := s.keys(ctx); return err }); err != nil {
-		return fmt.Errorf("Keys: %w", err)
+		return fmt.Errorf("in Keys: %w", err)
 	}
 	if err := conformance.CancelledBefore(ctx, func(ctx context.Context) error { _, err := s.sign(ctx, key, input); return err }); err != nil {
-		return fmt.Errorf("Sign: %w", err)
+		return fmt.Errorf("in Sign: %w", err)
 	}
 	return nil
 }

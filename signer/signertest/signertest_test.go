@@ -276,7 +276,7 @@ var brokenBackends = map[string]struct{ promise, says string }{
 	"any algorithm":                 {"UnknownAlgorithm", `algorithm "HS256": it did not fail`},
 	"shared list":                   {"Aliasing", "the list is shared"},
 	"shared signature":              {"Aliasing", "the next call wrote over it"},
-	"writes to its input":           {"Aliasing", "Sign wrote to the signing input"},
+	"writes to its input":           {"Aliasing", "the signing input was written to"},
 	"ignores ended contexts":        {"ContextEndedBefore", "did not fail although its context had ended"},
 	"ignores contexts that end":     {"ContextEndsDuring", "it was not back 3s after its context ended"},
 	"leaves a goroutine":            {"Goroutines", "goroutines were there before"},

@@ -22,9 +22,9 @@ func tryStall(t *testing.T, h *Harness, s *subject) error {
 	resume := h.Stall(t)
 	err = conformance.CancelledDuring(ctx, func(ctx context.Context) error { _, err := s.sign(ctx, key, input); return err })
 	if err != nil {
-		err = fmt.Errorf("Sign: %w", err)
+		err = fmt.Errorf("in Sign: %w", err)
 	} else if err = conformance.CancelledDuring(ctx, func(ctx context.Context) error { _, err := s.keys(ctx); return err }); err != nil {
-		err = fmt.Errorf("Keys: %w", err)
+		err = fmt.Errorf("in Keys: %w", err)
 	}
 	resume()
 	if err != nil {
@@ -120,10 +120,10 @@ func tryDenied(t *testing.T, h *Harness, s *subject) error {
 	_, keysErr := s.keys(ctx)
 	allow()
 	if err := conformance.Answer(signErr, smartcred.ErrDenied); err != nil {
-		return fmt.Errorf("Sign: %w", err)
+		return fmt.Errorf("in Sign: %w", err)
 	}
 	if err := conformance.Answer(keysErr, smartcred.ErrDenied); err != nil {
-		return fmt.Errorf("Keys: %w", err)
+		return fmt.Errorf("in Keys: %w", err)
 	}
 	return conformance.Recovers(ctx, func() error { return s.signs(ctx, key, input) })
 }
@@ -144,10 +144,10 @@ func (s *subject) outage(t *testing.T, begin func(*testing.T) func()) error {
 	_, keysErr := s.keys(ctx)
 	end()
 	if err := conformance.Outage(signErr); err != nil {
-		return fmt.Errorf("Sign: %w", err)
+		return fmt.Errorf("in Sign: %w", err)
 	}
 	if err := conformance.Outage(keysErr); err != nil {
-		return fmt.Errorf("Keys: %w", err)
+		return fmt.Errorf("in Keys: %w", err)
 	}
 	return conformance.Recovers(ctx, func() error {
 		if _, err := s.keys(ctx); err != nil {
@@ -170,16 +170,16 @@ func tryClose(t *testing.T, _ *Harness, s *subject) error {
 	first := s.watch.Show(closer.Close())
 	second := s.watch.Show(closer.Close())
 	if first != nil {
-		return fmt.Errorf("Close: %w", first)
+		return fmt.Errorf("in Close: %w", first)
 	}
 	if second != nil {
 		return fmt.Errorf("the first Close returned nil, the second: %w", second)
 	}
 	if _, err := s.keys(ctx); !errors.Is(err, smartcred.ErrClosed) {
-		return fmt.Errorf("Keys after Close: %w", none(err))
+		return fmt.Errorf("in Keys after Close: %w", none(err))
 	}
 	if _, err := s.sign(ctx, key, input); !errors.Is(err, smartcred.ErrClosed) {
-		return fmt.Errorf("Sign after Close: %w", none(err))
+		return fmt.Errorf("in Sign after Close: %w", none(err))
 	}
 	return nil
 }
