@@ -14,89 +14,91 @@ import (
 	"github.com/smartcred/smartcred/signer"
 )
 
-// What takes half a minute, side by side.
+// What takes half a minute, side by side. Each begins, goes on by itself, and is
+// looked at when its time is over.
 func TestOverTime(t *testing.T) {
 	s := vaulttest.Shared(t)
 	t.Setenv("VAULT_CACERT", s.CACert)
+	var halfAMinute []func()
 	for name, settings := range map[string]map[string]any{
 		"renewable":        {"token_ttl": "3s"},
 		"explicit max TTL": {"token_ttl": "2s", "token_explicit_max_ttl": "5s"},
 		"may not renew":    {"token_ttl": "3s", "token_no_default_policy": true},
 		"batch":            {"token_ttl": "3s", "token_type": "batch"},
 	} {
-		t.Run("short life/"+name, func(t *testing.T) {
-			t.Parallel()
-			shortLife(t, newLoginBedAt(t, s), name, settings)
-		})
+		halfAMinute = append(halfAMinute, shortLife(t, newLoginBedAt(t, s), name, settings))
 	}
-	t.Run("token from the environment", func(t *testing.T) {
-		b := newLoginBedAt(t, s)
-		token, err := s.Root(t).Auth().Token().CreateWithContext(t.Context(), tokenRequest(b.policy, "3s"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Setenv("VAULT_ADDR", b.front.Address)
-		t.Setenv("VAULT_TOKEN", token.Auth.ClientToken)
-		keys := openSigner(t, b.uri(nil), nil)
-		key := firstKey(t, keys)
-		l := startLoad(t, pace, nil, func(ctx context.Context, _ string) error {
-			_, err := keys.Sign(ctx, key, []byte("header.claims"))
-			return err
-		})
-		time.Sleep(10 * time.Second)
-		l.finish(t)
-	})
-	t.Run("lock-out", func(t *testing.T) {
-		t.Parallel()
-		lockOut(t, newLoginBedAt(t, s))
-	})
-	t.Run("lock-out without pace", func(t *testing.T) {
-		t.Parallel()
-		lockOutWithoutPace(t, newLoginBedAt(t, s))
-	})
+	halfAMinute = append(halfAMinute, shortLifeInEnvironment(t, newLoginBedAt(t, s)))
+	locked := lockOut(t, newLoginBedAt(t, s))
+	time.Sleep(30 * time.Second)
+	for _, finish := range halfAMinute {
+		finish()
+	}
+	locked()
 }
 
 // pace leaves the machine room: what is tested is time, not throughput.
 const pace = 500 * time.Millisecond
 
-// shortLife has 100 callers sign for 30 s, in which tokens of 2 or 3 s end again
-// and again.
-func shortLife(t *testing.T, b *loginBed, name string, settings map[string]any) {
-	r := newAppRole(t, b, settings)
-	keys := b.open(t, r.options(map[string]string{"secret_id_file": tokenFile(t, r.newSecretID(t))}), smartcred.Discard)
+func startSigning(t *testing.T, keys signer.Signer) *load {
+	t.Helper()
 	key := firstKey(t, keys)
-	l := startLoad(t, pace, nil, func(ctx context.Context, _ string) error {
+	return startLoad(t, pace, nil, func(ctx context.Context, _ string) error {
 		_, err := keys.Sign(ctx, key, []byte("header.claims"))
 		return err
 	})
-	time.Sleep(30 * time.Second)
-	l.finish(t)
-	renewals := b.front.Count("", "auth/token/renew-self")
-	t.Logf("%d logins, %d renewals", r.logins(), renewals)
-	switch name {
-	case "renewable":
-		// A machine that takes a second to renew finds the token ended, and logs in.
-		if renewals < 5 || r.logins() > renewals {
-			t.Error("want a login, and renewals from then on")
+}
+
+// shortLife has 100 callers sign, while tokens of 2 or 3 s end again and again.
+func shortLife(t *testing.T, b *loginBed, name string, settings map[string]any) (finish func()) {
+	r := newAppRole(t, b, settings)
+	l := startSigning(t, b.open(t, r.options(map[string]string{"secret_id_file": tokenFile(t, r.newSecretID(t))}), smartcred.Discard))
+	return func() {
+		l.finish(t)
+		renewals := b.front.Count("", "auth/token/renew-self")
+		t.Logf("%s: %d logins, %d renewals", name, r.logins(), renewals)
+		switch name {
+		case "renewable":
+			// A machine that takes a second to renew finds the token ended, and logs in.
+			if renewals < 5 || r.logins() > renewals {
+				t.Errorf("%s: want a login, and renewals from then on", name)
+			}
+		case "batch":
+			if renewals > 0 || r.logins() < 5 {
+				t.Errorf("%s: want logins only: a batch token can't be renewed", name)
+			}
+		default:
+			if r.logins() < 3 {
+				t.Errorf("%s: want another token each time one can't be renewed further", name)
+			}
 		}
-	case "batch":
-		if renewals > 0 || r.logins() < 5 {
-			t.Error("want logins only: a batch token can't be renewed")
-		}
-	default:
-		if r.logins() < 3 {
-			t.Error("want another token each time one can't be renewed further")
+		// Renewed at two thirds of its life, 2 s at least: 30 times in 30 s, and no storm.
+		if n := r.logins() + renewals; n > 60 {
+			t.Errorf("%s: %d logins and renewals in 30 s", name, n)
 		}
 	}
-	// Renewed at two thirds of its life: 30 s are 30 lives of 2 s at most, and no storm.
-	if n := r.logins() + renewals; n > 60 {
-		t.Errorf("%d logins and renewals in 30 s", n)
+}
+
+// shortLifeInEnvironment is the same with VAULT_TOKEN, which there is no login for.
+func shortLifeInEnvironment(t *testing.T, b *loginBed) (finish func()) {
+	token, err := b.vault.Root(t).Auth().Token().CreateWithContext(t.Context(), tokenRequest(b.policy, "10s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("VAULT_ADDR", b.front.Address)
+	t.Setenv("VAULT_TOKEN", token.Auth.ClientToken)
+	l := startSigning(t, openSigner(t, b.uri(nil), nil))
+	return func() {
+		l.finish(t)
+		if n := b.front.Count("", "auth/token/renew-self"); n < 2 {
+			t.Errorf("VAULT_TOKEN: renewed %d times in 30 s, want 2 at least", n)
+		}
 	}
 }
 
 // lockOut has 50 callers log in with a wrong secret id for 40 s: Vault, which locks
 // a role out after 5 failures, sees 3. A right secret id then works at once.
-func lockOut(t *testing.T, b *loginBed) {
+func lockOut(t *testing.T, b *loginBed) (finish func()) {
 	r := newAppRole(t, b, nil)
 	path := tokenFile(t, "00000000-1111-2222-3333-444444444444")
 	keys := b.open(t, r.options(map[string]string{"secret_id_file": path}), smartcred.Discard)
@@ -109,24 +111,27 @@ func lockOut(t *testing.T, b *loginBed) {
 					t.Errorf("got %v, want ErrDenied that says when it is tried again", err)
 					return
 				}
-				time.Sleep(20 * time.Millisecond)
+				time.Sleep(100 * time.Millisecond)
 			}
 		})
 	}
-	wg.Wait()
-	if n := r.logins(); n < 2 || n > 3 {
-		t.Errorf("%d logins in 40 s, want those at 0, 5 and 35 s", n)
-	}
-	writeFile(t, path, r.newSecretID(t))
-	replaced := time.Now()
-	eventually(t, func() error { _, err := keys.Keys(t.Context()); return err })
-	if took := time.Since(replaced); took > 20*time.Second { // looked at every 2 s
-		t.Errorf("the right secret id worked after %s", took)
+	return func() {
+		wg.Wait()
+		if n := r.logins(); n < 2 || n > 3 {
+			t.Errorf("%d logins in 40 s, want those at 0, 5 and 35 s", n)
+		}
+		writeFile(t, path, r.newSecretID(t))
+		replaced := time.Now()
+		eventually(t, func() error { _, err := keys.Keys(t.Context()); return err })
+		if took := time.Since(replaced); took > 20*time.Second { // looked at every 2 s
+			t.Errorf("the right secret id worked after %s", took)
+		}
 	}
 }
 
-// lockOutWithoutPace shows what pace keeps from happening.
-func lockOutWithoutPace(t *testing.T, b *loginBed) {
+// What the pace of logins keeps from happening: without it Vault locks the role out.
+func TestLockOutWithoutPace(t *testing.T) {
+	b := newLoginBed(t)
 	r := newAppRole(t, b, nil)
 	client := b.vault.Client(t, "")
 	login := func(secretID string) error {

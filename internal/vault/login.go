@@ -44,11 +44,14 @@ type lease struct {
 }
 
 // lives sets the life of a lease: due after two thirds of it, earlier by up to a
-// tenth so that many processes do not come at once.
-func (l *lease) lives(ttl time.Duration, renewable bool) {
-	now := time.Now()
-	l.ttl, l.renewable, l.expires = ttl, renewable, now.Add(ttl)
-	l.due = now.Add(ttl*2/3 - time.Duration(rand.Int64N(int64(ttl/10)+1)))
+// tenth so that many processes do not come at once. It counts from asked, when
+// Vault was asked for it, so that it never ends here after it ended there.
+func (l *lease) lives(asked time.Time, ttl time.Duration, renewable bool) {
+	if l.batch {
+		ttl = max(ttl/2, ttl-time.Second) // Vault keeps the second in which it made one
+	}
+	l.ttl, l.renewable, l.expires = ttl, renewable, asked.Add(ttl)
+	l.due = asked.Add(ttl*2/3 - time.Duration(rand.Int64N(int64(ttl/10)+1)))
 }
 
 func (l *lease) expired(now time.Time) bool { return !l.expires.IsZero() && !now.Before(l.expires) }
@@ -140,7 +143,8 @@ func (l *login) replace(ctx context.Context, held *lease, invalid bool) (*lease,
 	if now != nil && now != held && !now.expired(time.Now()) {
 		return now, nil // somebody else was there first
 	}
-	if age := time.Since(held.after403); age < newTokenEvery || !invalid && age < freshFor {
+	ended := held.expired(time.Now()) // on the way, so that it proves nothing about policies
+	if age := time.Since(held.after403); !ended && (age < newTokenEvery || !invalid && age < freshFor) {
 		return nil, nil
 	}
 	if m, ok := l.method.(*tokenMethod); ok {
@@ -149,7 +153,7 @@ func (l *login) replace(ctx context.Context, held *lease, invalid bool) (*lease,
 			return nil, nil
 		}
 	}
-	return l.flight.Do(ctx, loginTimeout, func(ctx context.Context) (*lease, error) { return l.renewLogin(ctx, held, true) })
+	return l.flight.Do(ctx, loginTimeout, func(ctx context.Context) (*lease, error) { return l.renewLogin(ctx, held, !ended) })
 }
 
 // renewLogin logs in, unless another flight did so since held was seen.

@@ -11,6 +11,7 @@ import (
 	"path"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 
@@ -140,6 +141,7 @@ func (m *tokenMethod) login(ctx context.Context, client *api.Client, credential 
 		return l, nil
 	}
 	var header http.Header
+	asked := time.Now()
 	found, err := withToken(ctx, client, string(credential.Reveal()), &header).Auth().Token().LookupSelfWithContext(ctx)
 	if status, _ := answer(err); status == http.StatusForbidden {
 		return l, nil
@@ -150,7 +152,7 @@ func (m *tokenMethod) login(ctx context.Context, client *api.Client, credential 
 	ttl, err := found.TokenTTL()
 	if err == nil && ttl > 0 {
 		renewable, _ := found.TokenIsRenewable()
-		l.lives(ttl, renewable)
+		l.lives(asked, ttl, renewable)
 	}
 	return l, nil
 }
@@ -178,6 +180,7 @@ func (m *jwtMethod) login(ctx context.Context, client *api.Client, credential se
 func sendLogin(ctx context.Context, client *api.Client, mount string, data map[string]any) (*lease, error) {
 	var header http.Header
 	where := call{"update", path.Join("auth", mount, "login")}
+	asked := time.Now()
 	answered, err := withToken(ctx, client, "", &header).Logical().WriteWithContext(ctx, where.path, data)
 	switch status, _ := answer(err); {
 	case status == http.StatusBadRequest || status == http.StatusForbidden:
@@ -191,7 +194,7 @@ func sendLogin(ctx context.Context, client *api.Client, mount string, data map[s
 	a := answered.Auth
 	l := &lease{token: secretsource.New([]byte(a.ClientToken), a.Accessor), ours: true, batch: strings.HasPrefix(a.ClientToken, "hvb.") || strings.HasPrefix(a.ClientToken, "b.")}
 	if a.LeaseDuration > 0 {
-		l.lives(seconds(a.LeaseDuration), a.Renewable)
+		l.lives(asked, seconds(a.LeaseDuration), a.Renewable)
 	}
 	return l, nil
 }
