@@ -106,6 +106,7 @@ func (l *login) forgetLife(held *lease) bool {
 // renewed asks for a longer life of the same token.
 func (l *login) renewed(ctx context.Context, held *lease) (*lease, error) {
 	var header http.Header
+	asked := time.Now()
 	answered, err := withToken(ctx, l.client(), string(held.token.Reveal()), &header).Auth().Token().RenewSelfWithContext(ctx, 0)
 	if err != nil {
 		return nil, call{"update", "auth/token/renew-self"}.fail(ctx, err, header)
@@ -114,6 +115,6 @@ func (l *login) renewed(ctx context.Context, held *lease) (*lease, error) {
 		return nil, &smartcred.UnavailableError{Err: errGarbage}
 	}
 	longer := &lease{token: held.token, ours: held.ours, after403: held.after403}
-	longer.lives(seconds(answered.Auth.LeaseDuration), answered.Auth.Renewable)
+	longer.lives(asked, seconds(answered.Auth.LeaseDuration), answered.Auth.Renewable)
 	return longer, nil
 }

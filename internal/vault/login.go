@@ -22,7 +22,8 @@ const (
 	// freshFor is how long a token got after a 403 counts as proof that the 403 is
 	// about policies, not about the token, where Vault does not say so itself.
 	freshFor = time.Minute
-	// newTokenEvery is how often, at most, a 403 leads to a login.
+	// newTokenEvery is how often, at most, a 403 leads to a login; half of the
+	// token's life where that is less.
 	newTokenEvery = 2 * time.Second
 	// lookEvery is how often, at most, it is looked whether a credential has been
 	// replaced while its login may not be tried.
@@ -43,12 +44,11 @@ type lease struct {
 	after403  time.Time // when it was got because another was refused
 }
 
-// lives sets the life of a lease: due after two thirds of it, earlier by up to a
+// lives sets the life of a lease, which counts from when it was asked for: due after two thirds of it, earlier by up to a
 // tenth so that many processes do not come at once.
-func (l *lease) lives(ttl time.Duration, renewable bool) {
-	now := time.Now()
-	l.ttl, l.renewable, l.expires = ttl, renewable, now.Add(ttl)
-	l.due = now.Add(ttl*2/3 - time.Duration(rand.Int64N(int64(ttl/10)+1)))
+func (l *lease) lives(asked time.Time, ttl time.Duration, renewable bool) {
+	l.ttl, l.renewable, l.expires = ttl, renewable, asked.Add(ttl)
+	l.due = asked.Add(ttl*2/3 - time.Duration(rand.Int64N(int64(ttl/10)+1)))
 }
 
 func (l *lease) expired(now time.Time) bool { return !l.expires.IsZero() && !now.Before(l.expires) }
@@ -149,7 +149,11 @@ func (l *login) replace(ctx context.Context, held *lease, invalid bool) (*lease,
 	if now != nil && now != held && !now.expired(time.Now()) {
 		return now, nil // somebody else was there first
 	}
-	if age := time.Since(held.after403); age < newTokenEvery || !invalid && age < freshFor {
+	every := newTokenEvery
+	if held.ttl > 0 {
+		every = min(every, held.ttl/2)
+	}
+	if age := time.Since(held.after403); age < every || !invalid && age < freshFor {
 		return nil, nil
 	}
 	if m, ok := l.method.(*tokenMethod); ok {

@@ -276,6 +276,27 @@ func TestRevokedTokenLeadsToOneLogin(t *testing.T) {
 	})
 }
 
+// Tokens that live for a second are refused more often than every 2 s.
+func TestShortTokensAreReplacedAsOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.ttl, f.renewable = 1, false
+		s := f.session(&changing{value: "right"}, nil)
+		defer s.Close()
+		for range 5 {
+			if err := read(t, s); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(550 * time.Millisecond)
+			f.set(func() {
+				for token := range f.made {
+					f.revoked[token] = true
+				}
+			})
+		}
+	})
+}
+
 func TestMissingRightDoesNotLogInAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)

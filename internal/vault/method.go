@@ -11,6 +11,7 @@ import (
 	"path"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 
@@ -150,6 +151,7 @@ func (m *tokenMethod) login(ctx context.Context, client *api.Client, c credentia
 		return l, nil
 	}
 	var header http.Header
+	asked := time.Now()
 	found, err := withToken(ctx, client, string(c.proof.Reveal()), &header).Auth().Token().LookupSelfWithContext(ctx)
 	if status, _ := answer(err); status == http.StatusForbidden {
 		return l, nil
@@ -160,7 +162,7 @@ func (m *tokenMethod) login(ctx context.Context, client *api.Client, c credentia
 	ttl, err := found.TokenTTL()
 	if err == nil && ttl > 0 {
 		renewable, _ := found.TokenIsRenewable()
-		l.lives(ttl, renewable)
+		l.lives(asked, ttl, renewable)
 	}
 	return l, nil
 }
@@ -188,6 +190,7 @@ func (m *jwtMethod) login(ctx context.Context, client *api.Client, c credential)
 func sendLogin(ctx context.Context, client *api.Client, mount string, data map[string]any) (*lease, error) {
 	var header http.Header
 	where := call{"update", path.Join("auth", mount, "login")}
+	asked := time.Now()
 	answered, err := withToken(ctx, client, "", &header).Logical().WriteWithContext(ctx, where.path, data)
 	switch status, _ := answer(err); {
 	case status == http.StatusBadRequest || status == http.StatusForbidden:
@@ -201,7 +204,7 @@ func sendLogin(ctx context.Context, client *api.Client, mount string, data map[s
 	a := answered.Auth
 	l := &lease{token: secretsource.New([]byte(a.ClientToken), a.Accessor), ours: true, batch: strings.HasPrefix(a.ClientToken, "hvb.") || strings.HasPrefix(a.ClientToken, "b.")}
 	if a.LeaseDuration > 0 {
-		l.lives(seconds(a.LeaseDuration), a.Renewable)
+		l.lives(asked, seconds(a.LeaseDuration), a.Renewable)
 	}
 	return l, nil
 }
