@@ -88,8 +88,8 @@ func (s *Source) Reset() { s.session.Reset() }
 // later ones do; a client of the caller's stays open. A second call does nothing.
 func (s *Source) Close() error { return s.session.Close() }
 
-// Lookup implements [secretsource.Source]. It asks Vault once, for the previous
-// secret up to five times more.
+// Lookup implements [secretsource.Source]. It asks Vault once; up to five times
+// more for the previous secret, and for the age of a current one that is new.
 func (s *Source) Lookup(ctx context.Context, stage secretsource.Stage) (secretsource.Secret, error) {
 	secret, err := s.lookup(ctx, stage)
 	if err != nil {
