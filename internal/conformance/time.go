@@ -13,13 +13,12 @@ import (
 )
 
 const (
-	// CancelBound is how soon a cancelled call must return: ten times the 100 ms
-	// that backends promise, because machines are shared.
-	CancelBound = time.Second
+	// cancelBound is how soon a call must return whose context has ended.
+	cancelBound = 100 * time.Millisecond
 	cancelRuns  = 20
 
 	// giveUp is when a call that ignores its context is no longer waited for.
-	giveUp = 3 * CancelBound
+	giveUp = 3 * time.Second
 
 	recoverTime = 15 * time.Second // for a backend to be there again after an outage
 	endTime     = 5 * time.Second  // for goroutines to end
@@ -47,22 +46,47 @@ func All(n int, call func(i int) error) error {
 	return nil
 }
 
-// CancelledBefore makes a call whose context has ended already.
+// CancelledBefore makes calls whose context has ended already. The fastest of
+// three must be back within 100 ms, because machines are shared.
 func CancelledBefore(ctx context.Context, call func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	cancel()
-	return ended(call(ctx))
+	fastest := giveUp
+	for range 3 {
+		start := time.Now()
+		if err := ended(call(ctx)); err != nil {
+			return err
+		}
+		fastest = min(fastest, time.Since(start))
+	}
+	return inTime(fastest)
+}
+
+func inTime(took time.Duration) error {
+	if took > cancelBound {
+		return fmt.Errorf("it came back %s after its context had ended; %s is the most", took.Round(time.Millisecond), cancelBound)
+	}
+	return nil
 }
 
 // CancelledDuring makes calls of a backend that does not answer, and ends their
-// contexts. The median of 20 must be back within [CancelBound].
+// contexts. The median of 20 must be back within 100 ms of when a goroutine that
+// does nothing else saw its context end, because machines are shared.
 func CancelledDuring(ctx context.Context, call func(context.Context) error) error {
 	took := make([]time.Duration, cancelRuns)
 	err := All(cancelRuns, func(i int) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		back := make(chan error, 1)
-		go func() { back <- call(ctx) }()
+		back, returned, saw := make(chan error, 1), make(chan time.Time, 1), make(chan time.Time, 1)
+		go func() {
+			err := call(ctx)
+			returned <- time.Now()
+			back <- err
+		}()
+		go func() {
+			<-ctx.Done()
+			saw <- time.Now()
+		}()
 		underWay := time.NewTimer(50 * time.Millisecond)
 		defer underWay.Stop()
 		select {
@@ -73,13 +97,12 @@ func CancelledDuring(ctx context.Context, call func(context.Context) error) erro
 			}
 			return fmt.Errorf("it gave up before its context ended: %w", err)
 		}
-		cancelled := time.Now()
 		cancel()
 		limit := time.NewTimer(giveUp)
 		defer limit.Stop()
 		select {
 		case err := <-back:
-			took[i] = time.Since(cancelled)
+			took[i] = (<-returned).Sub(<-saw)
 			return ended(err)
 		case <-limit.C:
 			return fmt.Errorf("it was not back %s after its context ended", giveUp)
@@ -89,10 +112,7 @@ func CancelledDuring(ctx context.Context, call func(context.Context) error) erro
 		return err
 	}
 	slices.Sort(took)
-	if median := took[len(took)/2]; median > CancelBound {
-		return fmt.Errorf("it came back %s after its context ended", median.Round(time.Millisecond))
-	}
-	return nil
+	return inTime(took[len(took)/2])
 }
 
 // ended checks the error of a call whose context was cancelled.

@@ -29,33 +29,34 @@ type appRoleMethod struct {
 	wrapping  secretsource.Secret // the wrapping token that it came out of
 }
 
-func (m *appRoleMethod) credential(ctx context.Context) (secretsource.Secret, error) {
+func (m *appRoleMethod) credential(ctx context.Context) (credential, error) {
+	roleID, err := m.roleID.Lookup(ctx, secretsource.Current)
+	if err != nil {
+		return credential{}, fmt.Errorf("look up AppRole role id: %w", err)
+	}
 	secretID, err := m.secretID.Lookup(ctx, secretsource.Current)
 	if err == nil {
-		return secretID, nil
+		return credential{role: roleID, proof: secretID}, nil
 	}
 	// A wrapping token is used once: whoever put it there may have removed it since.
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.wrapped && !m.wrapping.IsZero() {
-		return m.wrapping, nil
+		return credential{role: roleID, proof: m.wrapping}, nil
 	}
-	return secretID, fmt.Errorf("look up AppRole secret id: %w", err)
+	return credential{}, fmt.Errorf("look up AppRole secret id: %w", err)
 }
 
-func (m *appRoleMethod) login(ctx context.Context, client *api.Client, credential secretsource.Secret) (*lease, error) {
-	roleID, err := m.roleID.Lookup(ctx, secretsource.Current)
-	if err != nil {
-		return nil, fmt.Errorf("look up AppRole role id: %w", err)
-	}
-	secretID := credential
+func (m *appRoleMethod) login(ctx context.Context, client *api.Client, c credential) (*lease, error) {
+	secretID := c.proof
 	if m.wrapped {
-		if secretID, err = m.unwrap(ctx, client, credential); err != nil {
+		var err error
+		if secretID, err = m.unwrap(ctx, client, c.proof); err != nil {
 			return nil, err
 		}
 	}
 	return sendLogin(ctx, client, m.mount, map[string]any{
-		"role_id": string(roleID.Reveal()), "secret_id": string(secretID.Reveal()),
+		"role_id": string(c.role.Reveal()), "secret_id": string(secretID.Reveal()),
 	})
 }
 

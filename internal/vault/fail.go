@@ -24,6 +24,7 @@ const (
 	saysInvalidToken = "invalid token"
 	saysNoMount      = "no handler for route"
 	saysSealed       = "sealed"
+	saysUpgrading    = "will be unavailable for a brief period"
 )
 
 // checkRetry retries what Vault did not answer or can't answer yet. A quota
@@ -49,10 +50,10 @@ type call struct {
 }
 
 // answer returns the status that Vault answered with and its words; 0 if it did
-// not answer.
+// not answer, but something else in its place.
 func answer(err error) (status int, says func(string) bool) {
 	var e *api.ResponseError
-	if !errors.As(err, &e) {
+	if !errors.As(err, &e) || foreign(e) {
 		return 0, func(string) bool { return false }
 	}
 	return e.StatusCode, func(words string) bool {
@@ -63,6 +64,13 @@ func answer(err error) (status int, says func(string) bool) {
 		}
 		return false
 	}
+}
+
+// foreign reports whether a refusal lacks the list of errors that Vault's have: a
+// proxy's 404 is no word about a secret, nor its 403 about a token. Of 429 and 5xx
+// the status is enough, whoever sent it.
+func foreign(e *api.ResponseError) bool {
+	return (e.RawError || e.Errors == nil) && e.StatusCode < 500 && e.StatusCode != http.StatusTooManyRequests
 }
 
 // fail makes one of smartcred's errors of what a call ended with. header is that
@@ -95,6 +103,8 @@ func (c call) fail(ctx context.Context, err error, header http.Header) error {
 		return unavailable("Vault is sealed: somebody has to unseal it")
 	case status == http.StatusRequestTimeout || status == http.StatusMisdirectedRequest || status >= 500:
 		return &smartcred.UnavailableError{RetryAfter: retryAfter(header), Err: &Refusal{Status: status, Path: c.path, says: says}}
+	case status == http.StatusBadRequest && says(saysUpgrading):
+		return unavailable("Vault is upgrading the KV secrets engine")
 	default:
 		return &Refusal{Status: status, Path: c.path, says: says}
 	}
@@ -137,7 +147,7 @@ func unanswered(err error) error {
 	case errors.As(err, &address):
 		return plainCause(address.Err)
 	default:
-		return errGarbage
+		return plainCause(err) // the client's own time-out is not wrapped
 	}
 }
 

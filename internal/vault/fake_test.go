@@ -30,8 +30,9 @@ type fakeVault struct {
 	maxLife   time.Duration // of a token, renewals included; 0: without end
 	made      map[string]time.Time
 	revoked   map[string]bool
-	forbidden bool // every path, whatever the token
-	status    int  // in place of any answer
+	forbidden bool   // every path, whatever the token
+	status    int    // in place of any answer
+	body      string // in place of that status's own
 	stalled   bool
 	wrapped   map[string]string // wrapping token to creation path; gone once unwrapped
 	log       []string          // "SECONDS WHAT"
@@ -83,6 +84,9 @@ func (f *fakeVault) RoundTrip(req *http.Request) (*http.Response, error) {
 	text, err := json.Marshal(answer)
 	if err != nil {
 		return nil, err
+	}
+	if f.status != 0 && f.body != "" {
+		text = []byte(f.body)
 	}
 	return &http.Response{
 		StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}, "Retry-After": {"7"}},

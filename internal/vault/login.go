@@ -22,7 +22,8 @@ const (
 	// freshFor is how long a token got after a 403 counts as proof that the 403 is
 	// about policies, not about the token, where Vault does not say so itself.
 	freshFor = time.Minute
-	// newTokenEvery is how often, at most, a 403 leads to a login.
+	// newTokenEvery is how often, at most, a 403 leads to a login; half of the
+	// token's life where that is less.
 	newTokenEvery = 2 * time.Second
 	// lookEvery is how often, at most, it is looked whether a credential has been
 	// replaced while its login may not be tried.
@@ -96,21 +97,30 @@ type login struct {
 func (l *login) ask(ctx context.Context, header *http.Header, do request) (*api.Secret, error) {
 	held, err := l.token(ctx)
 	if err != nil {
-		return nil, &LoginError{err}
+		return nil, loginFailed(ctx, err)
 	}
 	secret, err := do(ctx, withToken(ctx, l.client(), string(held.token.Reveal()), header), header)
 	status, says := answer(err)
 	if status != http.StatusForbidden {
 		return secret, err
 	}
-	other, loginErr := l.replace(ctx, held, says(saysInvalidToken))
+	invalid := says(saysInvalidToken)
+	other, loginErr := l.replace(ctx, held, invalid)
 	switch {
-	case loginErr != nil:
-		return nil, &LoginError{loginErr}
-	case other == nil:
+	case loginErr != nil && (invalid || ctx.Err() != nil):
+		return nil, loginFailed(ctx, loginErr)
+	case loginErr != nil || other == nil: // it is about policies: a failed login must not hide which
 		return secret, err
 	}
 	return do(ctx, withToken(ctx, l.client(), string(other.token.Reveal()), header), header)
+}
+
+// loginFailed is what a call ends with whose login failed, or took too long.
+func loginFailed(ctx context.Context, err error) *LoginError {
+	if ended := flight.Ended(ctx); ended != nil {
+		err = fmt.Errorf("log in to Vault: %w", ended)
+	}
+	return &LoginError{err}
 }
 
 // token returns the token to use now.
@@ -131,7 +141,7 @@ func (l *login) replaced(ctx context.Context, held *lease) bool {
 		return false
 	}
 	now, err := m.credential(ctx)
-	return err == nil && !now.Equal(held.token)
+	return err == nil && !now.proof.Equal(held.token)
 }
 
 // replace returns another token than held, which Vault refused; nil if that
@@ -144,16 +154,26 @@ func (l *login) replace(ctx context.Context, held *lease, invalid bool) (*lease,
 		return now, nil // somebody else was there first
 	}
 	ended := held.expired(time.Now()) // on the way, so that it proves nothing about policies
-	if age := time.Since(held.after403); !ended && (age < newTokenEvery || !invalid && age < freshFor) {
+	every := newTokenEvery
+	if held.ttl > 0 {
+		every = min(every, held.ttl/2)
+	}
+	if age := time.Since(held.after403); !ended && (age < every || !invalid && age < freshFor) {
 		return nil, nil
 	}
 	if m, ok := l.method.(*tokenMethod); ok {
 		// There is no other token to get than the one that is kept there.
-		if credential, err := m.credential(ctx); err == nil && credential.Equal(held.token) {
+		if kept, err := m.credential(ctx); err == nil && kept.proof.Equal(held.token) {
 			return nil, nil
 		}
 	}
-	return l.flight.Do(ctx, loginTimeout, func(ctx context.Context) (*lease, error) { return l.renewLogin(ctx, held, !ended) })
+	return l.flight.Do(ctx, loginTimeout, func(ctx context.Context) (*lease, error) {
+		got, err := l.renewLogin(ctx, held, !ended)
+		if err == nil && !invalid { // nobody needs it; left alive they would pile up in Vault
+			l.revoke(ctx, held)
+		}
+		return got, err
+	})
 }
 
 // renewLogin logs in, unless another flight did so since held was seen.
@@ -172,19 +192,19 @@ func (l *login) renewLogin(ctx context.Context, held *lease, refused bool) (*lea
 	l.looked = now
 	l.mu.Unlock()
 
-	credential, err := l.method.credential(ctx)
+	c, err := l.method.credential(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("log in to Vault: %w", noLogin(err))
 	}
 	l.mu.Lock()
-	err = l.pace.wait(time.Now(), credential)
+	err = l.pace.wait(time.Now(), c)
 	l.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	got, err := l.method.login(ctx, l.client(), credential)
+	got, err := l.method.login(ctx, l.client(), c)
 	if err != nil {
-		return nil, l.failed(ctx, credential, err)
+		return nil, l.failed(ctx, c, err)
 	}
 	if refused {
 		got.after403 = time.Now()
@@ -194,7 +214,7 @@ func (l *login) renewLogin(ctx context.Context, held *lease, refused bool) (*lea
 
 // failed counts a login that Vault refused. What Vault did not answer counts for
 // nothing.
-func (l *login) failed(ctx context.Context, credential secretsource.Secret, err error) error {
+func (l *login) failed(ctx context.Context, c credential, err error) error {
 	var unwrap *UnwrapError
 	if errors.As(err, &unwrap) {
 		smartcred.Notify(ctx, l.observer, smartcred.Event{Kind: smartcred.EventUnwrapFailed, Backend: l.backend, Detail: unwrap.Problem, Err: err})
@@ -207,7 +227,7 @@ func (l *login) failed(ctx context.Context, credential secretsource.Secret, err 
 	defer l.mu.Unlock()
 	next := time.Now().Add(pauses[min(l.pace.failures, len(pauses)-1)])
 	err = fmt.Errorf("log in to Vault: %w; not tried again before %s with the same credential, so that Vault does not lock the role out", err, next.UTC().Format(time.RFC3339))
-	l.pace.failed(time.Now(), credential, err)
+	l.pace.failed(time.Now(), c, err)
 	return err
 }
 

@@ -58,7 +58,7 @@ func TestFailedLoginsArePaced(t *testing.T) {
 // Vault's own count: a failure adds one, 15 minutes without one clear it, 5 lock.
 func TestPaceNeverLocksARole(t *testing.T) {
 	var p pace
-	credential := secretsource.New([]byte("wrong"), "")
+	credential := credential{proof: secretsource.New([]byte("wrong"), "")}
 	now := time.Now()
 	var last time.Time
 	count := 0
@@ -113,6 +113,88 @@ func TestOutagesOfLoginsDoNotCount(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A role id that can't be read was not sent to Vault, which counts nothing then;
+// and it counts by role.
+func TestRoleIDEndsTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		secretID, roleID := &changing{value: "late"}, &changing{}
+		s := f.session(secretID, func(m *appRoleMethod) { m.roleID = roleID })
+		defer s.Close()
+		for _, id := range []string{"", "wrong"} {
+			roleID.set(id)
+			if err := read(t, s); !errors.Is(err, smartcred.ErrDenied) || strings.Contains(err.Error(), "not tried again") != (id != "") {
+				t.Errorf("role id %q: %v", id, err)
+			}
+		}
+		f.set(func() { f.secretIDs["late"] = true })
+		roleID.set("right")
+		time.Sleep(lookEvery)
+		if err := read(t, s); err != nil {
+			t.Errorf("another role id does not end the wait: %v", err)
+		}
+	})
+}
+
+func TestStalledLoginIsUnavailable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.stalled = true
+		s := f.session(&changing{value: "right"}, nil)
+		defer s.Close()
+		start := time.Now()
+		if err := read(t, s); !errors.Is(err, smartcred.ErrUnavailable) || time.Since(start) > defaultTimeout {
+			t.Errorf("after %s: %v", time.Since(start), err)
+		}
+		time.Sleep(defaultTimeout / 2) // joins a login whose own time is up before the caller's
+		if err := read(t, s); !errors.Is(err, smartcred.ErrUnavailable) || !strings.Contains(err.Error(), "no answer in time") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// What stands in front of Vault says nothing of secrets, nor of tokens.
+func TestAnswersOfOthersAreUnavailable(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		body   string
+	}{
+		"404 of an ingress":    {404, "default backend - 404"},
+		"404 of a gateway":     {404, `{"message":"no Route matched with those values"}`},
+		"403 of a firewall":    {403, "<html>Forbidden</html>"},
+		"401 of a proxy":       {401, "<html>Log in</html>"},
+		"400 of a proxy":       {400, "<html>Bad request</html>"},
+		"200 of a portal":      {200, "<html>Welcome</html>"},
+		"200 of another API":   {200, `{"status":"ok"}`},
+		"200 with no data":     {200, "{}"},
+		"200 without a secret": {200, `{"errors":[]}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t)
+				s := f.session(&changing{value: "right"}, nil)
+				defer s.Close()
+				if err := read(t, s); err != nil {
+					t.Fatal(err)
+				}
+				f.take("login")
+				f.set(func() { f.status, f.body = c.status, c.body })
+				err := read(t, s)
+				if !errors.Is(err, smartcred.ErrUnavailable) || errors.Is(err, smartcred.ErrNotFound) || errors.Is(err, smartcred.ErrDenied) {
+					t.Errorf("%v", err)
+				}
+				f.set(func() { f.status, f.body = 0, "" })
+				if err := read(t, s); err != nil {
+					t.Error(err)
+				}
+				if logins := f.take("login"); len(logins) > 0 {
+					t.Errorf("logins %v", logins)
+				}
+			})
+		})
+	}
 }
 
 // What logs in is missing: that is no word about the secret that is asked for.
@@ -194,6 +276,27 @@ func TestRevokedTokenLeadsToOneLogin(t *testing.T) {
 	})
 }
 
+// Tokens that live for a second are refused more often than every 2 s.
+func TestShortTokensAreReplacedAsOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.ttl, f.renewable = 1, false
+		s := f.session(&changing{value: "right"}, nil)
+		defer s.Close()
+		for range 5 {
+			if err := read(t, s); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(550 * time.Millisecond)
+			f.set(func() {
+				for token := range f.made {
+					f.revoked[token] = true
+				}
+			})
+		}
+	})
+}
+
 func TestMissingRightDoesNotLogInAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)
@@ -206,8 +309,34 @@ func TestMissingRightDoesNotLogInAgainAndAgain(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		every(t, s, 10*time.Minute)
+		f.mu.Lock()
+		live := len(f.made) - len(f.revoked)
+		f.mu.Unlock()
+		if live != 1 {
+			t.Errorf("%d tokens are alive in Vault", live)
+		}
 		if logins := f.take("login"); len(logins) < 2 || len(logins) > 12 {
 			t.Errorf("logins in 10 minutes of denied calls: %v", logins)
+		}
+	})
+}
+
+// A secret id that is used up does not hide what is wrong with the policy.
+func TestMissingRightIsNamedWhateverTheLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		s := f.session(&changing{value: "right"}, nil)
+		defer s.Close()
+		if err := read(t, s); err != nil {
+			t.Fatal(err)
+		}
+		f.set(func() { f.forbidden = true; clear(f.secretIDs) })
+		if err := read(t, s); !errors.Is(err, smartcred.ErrDenied) || !strings.Contains(err.Error(), `the capability "read" on path "secret/data/x"`) {
+			t.Errorf("%v", err)
+		}
+		f.set(func() { f.forbidden = false })
+		if err := read(t, s); err != nil {
+			t.Errorf("the token is good: %v", err)
 		}
 	})
 }

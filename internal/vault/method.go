@@ -23,11 +23,21 @@ import (
 // A method logs in. Its credential is looked up anew for each login: tokens,
 // secret ids and JWTs are replaced where they are kept.
 type method interface {
-	// credential returns what proves the login, to tell whether it is another one.
-	credential(ctx context.Context) (secretsource.Secret, error)
+	// credential looks up what is to log in.
+	credential(ctx context.Context) (credential, error)
 	// login sends it, or finds out about the token that it is.
-	login(ctx context.Context, client *api.Client, credential secretsource.Secret) (*lease, error)
+	login(ctx context.Context, client *api.Client, c credential) (*lease, error)
 	io.Closer
+}
+
+// A credential is what logs in: another one may be tried at once after a failure.
+type credential struct {
+	role  secretsource.Secret // AppRole's role id, by which Vault counts
+	proof secretsource.Secret // secret id, wrapping token, JWT or token
+}
+
+func (c credential) equal(other credential) bool {
+	return c.role.Equal(other.role) && c.proof.Equal(other.proof)
 }
 
 // newMethod opens the sources that the configuration names.
@@ -122,27 +132,27 @@ func (m *tokenMethod) replaced() bool {
 	return err == nil && (was == nil || !os.SameFile(now, *was) || now.Size() != (*was).Size() || !now.ModTime().Equal((*was).ModTime()))
 }
 
-func (m *tokenMethod) credential(ctx context.Context) (secretsource.Secret, error) {
+func (m *tokenMethod) credential(ctx context.Context) (credential, error) {
 	if info, err := os.Stat(m.path); err == nil && m.path != "" {
 		m.read.Store(&info) // before it is read: what changes meanwhile is read again
 	}
 	token, err := m.source.Lookup(ctx, secretsource.Current)
 	if err != nil {
-		return token, fmt.Errorf("look up Vault token: %w", err)
+		return credential{}, fmt.Errorf("look up Vault token: %w", err)
 	}
-	return token, nil
+	return credential{proof: token}, nil
 }
 
 // login asks for the token's life where it is to be renewed. A token without
 // the default policy may not ask: it is used for as long as it lives.
-func (m *tokenMethod) login(ctx context.Context, client *api.Client, credential secretsource.Secret) (*lease, error) {
-	l := &lease{token: credential}
+func (m *tokenMethod) login(ctx context.Context, client *api.Client, c credential) (*lease, error) {
+	l := &lease{token: c.proof}
 	if m.path != "" {
 		return l, nil
 	}
 	var header http.Header
 	asked := time.Now()
-	found, err := withToken(ctx, client, string(credential.Reveal()), &header).Auth().Token().LookupSelfWithContext(ctx)
+	found, err := withToken(ctx, client, string(c.proof.Reveal()), &header).Auth().Token().LookupSelfWithContext(ctx)
 	if status, _ := answer(err); status == http.StatusForbidden {
 		return l, nil
 	}
@@ -164,16 +174,16 @@ type jwtMethod struct {
 	jwt         secretsource.Source
 }
 
-func (m *jwtMethod) credential(ctx context.Context) (secretsource.Secret, error) {
+func (m *jwtMethod) credential(ctx context.Context) (credential, error) {
 	jwt, err := m.jwt.Lookup(ctx, secretsource.Current)
 	if err != nil {
-		return jwt, fmt.Errorf("look up JWT for Vault: %w", err)
+		return credential{}, fmt.Errorf("look up JWT for Vault: %w", err)
 	}
-	return jwt, nil
+	return credential{proof: jwt}, nil
 }
 
-func (m *jwtMethod) login(ctx context.Context, client *api.Client, credential secretsource.Secret) (*lease, error) {
-	return sendLogin(ctx, client, m.mount, map[string]any{"role": m.role, "jwt": string(credential.Reveal())})
+func (m *jwtMethod) login(ctx context.Context, client *api.Client, c credential) (*lease, error) {
+	return sendLogin(ctx, client, m.mount, map[string]any{"role": m.role, "jwt": string(c.proof.Reveal())})
 }
 
 // sendLogin posts to a method's login path.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"syscall"
 )
@@ -36,8 +37,11 @@ var networkCauses = []networkCause{
 	sentinel(io.ErrUnexpectedEOF, "connection closed in the middle of the answer"),
 	sentinel(io.EOF, "connection closed"),
 	{is: as[*net.DNSError], text: func(error) string { return "its host name does not resolve" }},
+	cause(as[x509.HostnameError], "its certificate is for other names: VAULT_TLS_SERVER_NAME says which to look for"),
+	cause(isExpired, "its certificate has expired, or is not valid yet"),
 	cause(as[*tls.CertificateVerificationError], "its certificate does not verify: VAULT_CACERT names its authority"),
 	cause(as[x509.UnknownAuthorityError], "its certificate does not verify: VAULT_CACERT names its authority"),
+	sentinel(http.ErrSchemeMismatch, "it does not speak TLS"),
 	cause(as[tls.RecordHeaderError], "it does not speak TLS"),
 	cause(as[tls.AlertError], "it ended the TLS handshake: does it ask for a client certificate?"),
 	cause(isTimeout, "no answer in time"),
@@ -47,6 +51,11 @@ var networkCauses = []networkCause{
 func as[E error](err error) bool {
 	var e E
 	return errors.As(err, &e)
+}
+
+func isExpired(err error) bool {
+	var e x509.CertificateInvalidError
+	return errors.As(err, &e) && e.Reason == x509.Expired
 }
 
 func isTimeout(err error) bool {

@@ -1,10 +1,6 @@
 package vault
 
-import (
-	"time"
-
-	"github.com/smartcred/smartcred/secretsource"
-)
+import "time"
 
 // pauses follow each failed login. Vault locks a role out after 5 failed logins
 // within 15 minutes, and forgets them 15 minutes after the last: the fourth
@@ -18,21 +14,21 @@ var pauses = [...]time.Duration{5 * time.Second, 30 * time.Second, 2 * time.Minu
 type pace struct {
 	failures int
 	next     time.Time
-	err      error               // of the last failed login
-	with     secretsource.Secret // what it was tried with
+	err      error      // of the last failed login
+	with     credential // what it was tried with
 }
 
-// wait returns the last failure while no login may be tried with credential.
+// wait returns the last failure while no login may be tried with c.
 // Another credential ends the wait.
-func (p *pace) wait(now time.Time, credential secretsource.Secret) error {
-	if p.failures == 0 || !now.Before(p.next) || !p.with.Equal(credential) {
+func (p *pace) wait(now time.Time, c credential) error {
+	if p.failures == 0 || !now.Before(p.next) || !p.with.equal(c) {
 		return nil
 	}
 	return p.err
 }
 
-func (p *pace) failed(now time.Time, credential secretsource.Secret, err error) {
+func (p *pace) failed(now time.Time, c credential, err error) {
 	p.next = now.Add(pauses[min(p.failures, len(pauses)-1)])
 	p.failures++
-	p.with, p.err = credential, err
+	p.with, p.err = c, err
 }

@@ -1,9 +1,11 @@
 package vault
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 
@@ -59,12 +61,32 @@ func (s *Session) Read(ctx context.Context, path string, params url.Values) (*ap
 		if err != nil && resp.StatusCode != http.StatusNotFound {
 			return nil, err
 		}
-		secret, parseErr := api.ParseSecret(resp.Body)
+		body, readErr := io.ReadAll(resp.Body)
+		if readErr != nil {
+			return nil, readErr
+		}
+		if !vaults(body) {
+			return nil, errGarbage
+		}
+		secret, parseErr := api.ParseSecret(bytes.NewReader(body))
 		if err == nil {
 			err = parseErr
+		} else if e := new(api.ResponseError); errors.As(err, &e) && e.Errors == nil {
+			e.Errors = []string{} // a 404 of Vault's with data has no list of errors
 		}
 		return secret, err
 	})
+}
+
+// vaults reports whether a body is an answer of Vault's, which all have one of
+// these members: another's may not pass for a secret without its field.
+func vaults(body []byte) bool {
+	var members struct {
+		RequestID json.RawMessage `json:"request_id"`
+		Data      json.RawMessage `json:"data"`
+		Errors    json.RawMessage `json:"errors"`
+	}
+	return json.Unmarshal(body, &members) == nil && (members.RequestID != nil || members.Data != nil || members.Errors != nil)
 }
 
 // Write sends data to a path.
@@ -111,8 +133,8 @@ func (s *Session) ask(ctx context.Context, c call, do request) (*api.Secret, err
 	}
 	var login *LoginError
 	switch {
-	case err == nil && secret == nil:
-		return nil, fmt.Errorf("%w: Vault has nothing at path %q", smartcred.ErrNotFound, c.path)
+	case err == nil && secret == nil: // where Vault has nothing it answers 404
+		return nil, &smartcred.UnavailableError{Err: errGarbage}
 	case err == nil:
 		return secret, nil
 	case errors.As(err, &login):

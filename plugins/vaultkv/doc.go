@@ -10,7 +10,8 @@
 //
 //	vault-kv://MOUNT/PATH?OPTIONS#FIELD
 //
-// where the field is required: a KV secret has several. The options are those of
+// where the field is required: a KV secret has several. One newline at the end of
+// its value does not belong to the secret. The options are those of
 // package vaulttransit, but version, and
 //
 //	mount    where path divides; without it Vault is asked, or with kv the first part is the mount

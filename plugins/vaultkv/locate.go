@@ -63,11 +63,15 @@ func notTold(where place, full string) error {
 		smartcred.ErrDenied, full, "read", mount+"/data/"+path, mount+"/"+path)
 }
 
-// forget makes the next look-up ask again, where Vault was asked.
-func (s *Source) forget(where place) {
+// forget makes the next look-up ask again, and reports whether Vault was asked.
+func (s *Source) forget(where place) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.place == where && s.asked != (place{}) {
+	if s.asked == (place{}) {
+		return false
+	}
+	if s.place == where {
 		s.place, s.asked = s.asked, place{}
 	}
+	return true
 }

@@ -88,8 +88,8 @@ func (s *Source) Reset() { s.session.Reset() }
 // later ones do; a client of the caller's stays open. A second call does nothing.
 func (s *Source) Close() error { return s.session.Close() }
 
-// Lookup implements [secretsource.Source]. It asks Vault once, for the previous
-// secret up to five times more.
+// Lookup implements [secretsource.Source]. It asks Vault once; up to five times
+// more for the previous secret, and for the age of a current one that is new.
 func (s *Source) Lookup(ctx context.Context, stage secretsource.Stage) (secretsource.Secret, error) {
 	secret, err := s.lookup(ctx, stage)
 	if err != nil {
@@ -107,8 +107,12 @@ func (s *Source) lookup(ctx context.Context, stage secretsource.Stage) (secretso
 		return secretsource.Secret{}, err
 	}
 	secret, err := s.read(ctx, where, stage)
-	if errors.Is(err, smartcred.ErrNotFound) {
-		s.forget(where) // the mount may be another engine by now
+	if stage != secretsource.Current || !errors.Is(err, smartcred.ErrNotFound) || !s.forget(where) {
+		return secret, err
+	}
+	// The mount may be another engine by now, or upgraded: that revokes nothing.
+	if now, locateErr := s.locate(ctx); locateErr == nil && now != where {
+		return s.read(ctx, now, stage)
 	}
 	return secret, err
 }
@@ -138,6 +142,9 @@ func (s *Source) value(data map[string]any) ([]byte, error) {
 		return nil, fmt.Errorf("%w: the secret has no field %q", smartcred.ErrNotFound, s.field)
 	}
 	text, ok := value.(string)
+	if rest, newline := strings.CutSuffix(text, "\n"); newline {
+		text = strings.TrimSuffix(rest, "\r") // what `vault kv put` reads from a pipe or file often ends in one
+	}
 	switch {
 	case !ok:
 		return nil, &smartcred.ConfigError{Option: s.field, Problem: "the field is no string: write it as one"}

@@ -83,6 +83,9 @@ func TestValue(t *testing.T) {
 	s := &Source{field: "f"}
 	for text, want := range map[string]error{
 		`{"f":"v"}`:       nil,
+		`{"f":"v\n"}`:     nil,
+		`{"f":"v\r\n"}`:   nil,
+		`{"f":"\n"}`:      smartcred.ErrNotFound,
 		`{}`:              smartcred.ErrNotFound,
 		`{"f":null}`:      smartcred.ErrNotFound,
 		`{"f":""}`:        smartcred.ErrNotFound,

@@ -20,10 +20,11 @@ const lookBack = 5
 
 var errVersion = errors.New("the answer does not describe a version of a KV secret")
 
-// since is from which version on the field has had its present value. It holds
-// no value: a version never changes.
+// since is when the field got the value that it has in a version. It holds no
+// value: a version never changes, but a secret made anew counts from 1 again.
 type since struct {
 	version int
+	written time.Time // when the version was made
 	created time.Time
 }
 
@@ -54,12 +55,12 @@ func (s *Source) lookupVersioned(ctx context.Context, where place, stage secrets
 	s.mu.Lock()
 	known := s.since
 	s.mu.Unlock()
-	if known.version != latest.number {
+	if known.version != latest.number || !known.written.Equal(latest.created) {
 		_, created, err := s.walk(ctx, where, latest, current)
 		if err != nil && !errors.Is(err, smartcred.ErrNotFound) {
 			return current, nil // its age is not worth failing for; asked again next time
 		}
-		known = since{latest.number, created}
+		known = since{latest.number, latest.created, created}
 		s.mu.Lock()
 		s.since = known
 		s.mu.Unlock()

@@ -56,9 +56,9 @@
 //
 // After a failed login it is tried again after 5 s, 30 s and 2 min, then every 16
 // min, so that Vault's lock-out of roles (5 failures within 15 minutes) never
-// sets in; another secret id or JWT, or [Signer.Reset], ends the wait. Several
-// processes under one role share Vault's count: let them start one after the
-// other when a secret id is new, or give each its own role.
+// sets in; another role id, secret id or JWT, or [Signer.Reset], ends the wait.
+// Several processes under one role share Vault's count: let them start one after
+// the other when a secret id is new, or give each its own role.
 //
 // # Errors
 //

@@ -26,7 +26,6 @@ type keyInfo struct {
 	Versions             map[string]json.RawMessage `json:"keys"`
 	MinEncryptionVersion int                        `json:"min_encryption_version"`
 	MinAvailableVersion  int                        `json:"min_available_version"`
-	SupportsSigning      bool                       `json:"supports_signing"`
 	Derived              bool                       `json:"derived"`
 	Exportable           bool                       `json:"exportable"`
 	PlaintextBackup      bool                       `json:"allow_plaintext_backup"`

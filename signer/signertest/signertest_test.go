@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/signer"
@@ -125,6 +126,9 @@ func (c *client) ask(ctx context.Context) error {
 	c.mu.Lock()
 	closed := c.closed
 	c.mu.Unlock()
+	if s.fault == "takes its time to see that a context ended" {
+		<-time.After(300 * time.Millisecond)
+	}
 	if closed && s.fault != "works after Close" {
 		return smartcred.ErrClosed
 	}
@@ -140,6 +144,9 @@ func (c *client) ask(ctx context.Context) error {
 		select {
 		case <-stalled:
 		case <-ctx.Done():
+			if s.fault == "takes its time to end" {
+				<-time.After(300 * time.Millisecond)
+			}
 		}
 	}
 	s.mu.Lock()
@@ -265,32 +272,34 @@ func TestCheckPassesAGoodBackend(t *testing.T) {
 // brokenBackends are the promises that each fault breaks, with the words that the
 // author of the backend needs.
 var brokenBackends = map[string]struct{ promise, says string }{
-	"empty list":                    {"Keys", "the list is empty"},
-	"private halves":                {"Keys", "takes RSA or an elliptic curve"},
-	"no version":                    {"Keys", "has no version"},
-	"no evidence":                   {"Keys", "no evidence is given in words"},
-	"DER":                           {"Signature", "is ASN.1 DER of"},
-	"digest of a digest":            {"Signature", "another digest was signed"},
-	"unknown key is an outage":      {"UnknownKey", "says that it could not be asked"},
-	"unknown key is untyped":        {"UnknownKey", "no such key"},
-	"any algorithm":                 {"UnknownAlgorithm", `algorithm "HS256": it did not fail`},
-	"shared list":                   {"Aliasing", "the list is shared"},
-	"shared signature":              {"Aliasing", "the next call wrote over it"},
-	"writes to its input":           {"Aliasing", "the signing input was written to"},
-	"ignores ended contexts":        {"ContextEndedBefore", "did not fail although its context had ended"},
-	"ignores contexts that end":     {"ContextEndsDuring", "it was not back 3s after its context ended"},
-	"leaves a goroutine":            {"Goroutines", "goroutines were there before"},
-	"loses the context's error":     {"ContextEndsDuring", "none that errors.Is context.Canceled"},
-	"cached list":                   {"Rotation", "the list is cached"},
-	"oldest first":                  {"Rotation", "is not the first of the list"},
-	"kid moves":                     {"Rotation", "kid of the old one"},
-	"newest key signs":              {"Rotation", "another key signed"},
-	"disabled key signs":            {"Disabled", "it did not fail"},
-	"denial is an outage":           {"Denied", "says that it could not be asked"},
-	"outage is an answer":           {"Unavailable", "none that errors.Is smartcred.ErrUnavailable"},
-	"error holds what was answered": {"Garbage", "an error holds a secret"},
-	"works after Close":             {"Close", "Keys after Close: it did not fail"},
-	"second Close fails":            {"Close", "the first Close returned nil, the second: closed already"},
+	"empty list":                {"Keys", "the list is empty"},
+	"private halves":            {"Keys", "takes RSA or an elliptic curve"},
+	"no version":                {"Keys", "has no version"},
+	"no evidence":               {"Keys", "no evidence is given in words"},
+	"DER":                       {"Signature", "is ASN.1 DER of"},
+	"digest of a digest":        {"Signature", "another digest was signed"},
+	"unknown key is an outage":  {"UnknownKey", "says that it could not be asked"},
+	"unknown key is untyped":    {"UnknownKey", "no such key"},
+	"any algorithm":             {"UnknownAlgorithm", `algorithm "HS256": it did not fail`},
+	"shared list":               {"Aliasing", "the list is shared"},
+	"shared signature":          {"Aliasing", "the next call wrote over it"},
+	"writes to its input":       {"Aliasing", "the signing input was written to"},
+	"ignores ended contexts":    {"ContextEndedBefore", "did not fail although its context had ended"},
+	"ignores contexts that end": {"ContextEndsDuring", "it was not back 3s after its context ended"},
+	"takes its time to end":     {"ContextEndsDuring", "100ms is the most"},
+	"takes its time to see that a context ended": {"ContextEndedBefore", "100ms is the most"},
+	"leaves a goroutine":                         {"Goroutines", "goroutines were there before"},
+	"loses the context's error":                  {"ContextEndsDuring", "none that errors.Is context.Canceled"},
+	"cached list":                                {"Rotation", "the list is cached"},
+	"oldest first":                               {"Rotation", "is not the first of the list"},
+	"kid moves":                                  {"Rotation", "kid of the old one"},
+	"newest key signs":                           {"Rotation", "another key signed"},
+	"disabled key signs":                         {"Disabled", "it did not fail"},
+	"denial is an outage":                        {"Denied", "says that it could not be asked"},
+	"outage is an answer":                        {"Unavailable", "none that errors.Is smartcred.ErrUnavailable"},
+	"error holds what was answered":              {"Garbage", "an error holds a secret"},
+	"works after Close":                          {"Close", "Keys after Close: it did not fail"},
+	"second Close fails":                         {"Close", "the first Close returned nil, the second: closed already"},
 }
 
 func TestRunCatchesBrokenBackends(t *testing.T) {
