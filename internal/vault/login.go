@@ -27,9 +27,14 @@ const (
 	// lookEvery is how often, at most, it is looked whether a credential has been
 	// replaced while its login may not be tried.
 	lookEvery = 2 * time.Second
+	// mostTokens is how many tokens one call is made with, where each ends before
+	// Vault gets to it.
+	mostTokens = 5
 	// revokeTimeout bounds the revocation of a token at Close.
 	revokeTimeout = time.Second
 )
+
+var errShortLife = errors.New("Vault's tokens end before a call with them is answered: give them a longer life, see token_ttl of the role")
 
 // A lease is a token with what is known of its life. It does not change.
 type lease struct {
@@ -92,25 +97,34 @@ type login struct {
 }
 
 // ask makes a call with the token, and once more with another if Vault refuses
-// the first for its token.
+// the first for its token. A 403 to a token that has ended meanwhile is no answer:
+// the call is then made again, with mostTokens at most.
 func (l *login) ask(ctx context.Context, header *http.Header, do request) (*api.Secret, error) {
 	held, err := l.token(ctx)
 	if err != nil {
 		return nil, &LoginError{err}
 	}
-	secret, err := do(ctx, withToken(ctx, l.client(), string(held.token.Reveal()), header), header)
-	status, says := answer(err)
-	if status != http.StatusForbidden {
-		return secret, err
+	for tokens := 1; ; tokens++ {
+		secret, err := do(ctx, withToken(ctx, l.client(), string(held.token.Reveal()), header), header)
+		status, says := answer(err)
+		if status != http.StatusForbidden {
+			return secret, err
+		}
+		switch ended := held.expired(time.Now()); {
+		case tokens > 1 && !ended:
+			return secret, err
+		case tokens == mostTokens:
+			return nil, &LoginError{&smartcred.UnavailableError{Err: errShortLife}}
+		}
+		other, loginErr := l.replace(ctx, held, says(saysInvalidToken))
+		switch {
+		case loginErr != nil:
+			return nil, &LoginError{loginErr}
+		case other == nil:
+			return secret, err
+		}
+		held = other
 	}
-	other, loginErr := l.replace(ctx, held, says(saysInvalidToken))
-	switch {
-	case loginErr != nil:
-		return nil, &LoginError{loginErr}
-	case other == nil:
-		return secret, err
-	}
-	return do(ctx, withToken(ctx, l.client(), string(other.token.Reveal()), header), header)
 }
 
 // token returns the token to use now.
