@@ -117,7 +117,7 @@ func (b *vaultBench) times(ctx context.Context) ([][]float64, error) {
 		return nil, err
 	}
 	path := transitMount + "/sign/" + b.key
-	return race(400,
+	return race(1500,
 		contender{"smartcred", func(n int) {
 			for range n {
 				must(authenticate(ctx, p))

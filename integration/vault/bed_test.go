@@ -184,8 +184,9 @@ type load struct {
 	excused  atomic.Int64
 }
 
-// startLoad has 100 callers call, each again pause after its last call; a pause
-// leaves the machine to others where it is the time that counts.
+// startLoad has 100 callers call, one after the other at first, each again pause
+// after its last call; a pause leaves the machine to others where it is the time
+// that counts.
 func startLoad(t *testing.T, pause time.Duration, allowed func(error) bool, call func(ctx context.Context, name string) error) *load {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -193,14 +194,16 @@ func startLoad(t *testing.T, pause time.Duration, allowed func(error) bool, call
 	t.Cleanup(func() { stop(); l.wg.Wait() })
 	for i := range callers {
 		l.wg.Go(func() {
-			for ctx.Err() == nil {
+			wait := func(d time.Duration) {
+				select {
+				case <-ctx.Done():
+				case <-time.After(d):
+				}
+			}
+			for wait(pause * time.Duration(i) / callers); ctx.Err() == nil; wait(pause) {
 				n := l.begun[i].Add(1)
 				// A call that has begun is not cancelled, so that every call counts.
 				l.took(t, call(context.WithoutCancel(ctx), fmt.Sprintf("%d-%d", i, n)))
-				select {
-				case <-ctx.Done():
-				case <-time.After(pause):
-				}
 			}
 		})
 	}

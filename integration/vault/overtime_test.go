@@ -37,8 +37,9 @@ func TestOverTime(t *testing.T) {
 	locked()
 }
 
-// pace leaves the machine room: what is tested is time, not throughput.
-const pace = 500 * time.Millisecond
+// pace leaves Vault room, so that its answers take less than a token's life: five
+// times 100 callers are 170 calls a second.
+const pace = 3 * time.Second
 
 func startSigning(t *testing.T, keys signer.Signer) *load {
 	t.Helper()
@@ -81,7 +82,7 @@ func shortLife(t *testing.T, b *loginBed, name string, settings map[string]any) 
 
 // shortLifeInEnvironment is the same with VAULT_TOKEN, which there is no login for.
 func shortLifeInEnvironment(t *testing.T, b *loginBed) (finish func()) {
-	token, err := b.vault.Root(t).Auth().Token().CreateWithContext(t.Context(), tokenRequest(b.policy, "10s"))
+	token, err := b.vault.Root(t).Auth().Token().CreateWithContext(t.Context(), tokenRequest(b.policy, "15s"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,8 +91,8 @@ func shortLifeInEnvironment(t *testing.T, b *loginBed) (finish func()) {
 	l := startSigning(t, openSigner(t, b.uri(nil), nil))
 	return func() {
 		l.finish(t)
-		if n := b.front.Count("", "auth/token/renew-self"); n < 2 {
-			t.Errorf("VAULT_TOKEN: renewed %d times in 30 s, want 2 at least", n)
+		if n := b.front.Count("", "auth/token/renew-self"); n < 1 {
+			t.Errorf("VAULT_TOKEN: renewed %d times in 30 s, want once at least", n)
 		}
 	}
 }

@@ -28,9 +28,14 @@ const (
 	// lookEvery is how often, at most, it is looked whether a credential has been
 	// replaced while its login may not be tried.
 	lookEvery = 2 * time.Second
+	// mostTokens is how many tokens one call is made with, where each ends before
+	// Vault gets to it.
+	mostTokens = 5
 	// revokeTimeout bounds the revocation of a token at Close.
 	revokeTimeout = time.Second
 )
+
+var errShortLife = errors.New("Vault's tokens end before a call with them is answered: give them a longer life, see token_ttl of the role")
 
 // A lease is a token with what is known of its life. It does not change.
 type lease struct {
@@ -93,26 +98,35 @@ type login struct {
 }
 
 // ask makes a call with the token, and once more with another if Vault refuses
-// the first for its token.
+// the first for its token. A 403 to a token that has ended meanwhile is no answer:
+// the call is then made again, with mostTokens at most.
 func (l *login) ask(ctx context.Context, header *http.Header, do request) (*api.Secret, error) {
 	held, err := l.token(ctx)
 	if err != nil {
 		return nil, loginFailed(ctx, err)
 	}
-	secret, err := do(ctx, withToken(ctx, l.client(), string(held.token.Reveal()), header), header)
-	status, says := answer(err)
-	if status != http.StatusForbidden {
-		return secret, err
+	for tokens := 1; ; tokens++ {
+		secret, err := do(ctx, withToken(ctx, l.client(), string(held.token.Reveal()), header), header)
+		status, says := answer(err)
+		if status != http.StatusForbidden {
+			return secret, err
+		}
+		switch ended := held.expired(time.Now()); {
+		case tokens > 1 && !ended:
+			return secret, err
+		case tokens == mostTokens:
+			return nil, &LoginError{&smartcred.UnavailableError{Err: errShortLife}}
+		}
+		invalid := says(saysInvalidToken)
+		other, loginErr := l.replace(ctx, held, invalid)
+		switch {
+		case loginErr != nil && (invalid || ctx.Err() != nil):
+			return nil, loginFailed(ctx, loginErr)
+		case loginErr != nil || other == nil: // it is about policies: a failed login must not hide which
+			return secret, err
+		}
+		held = other
 	}
-	invalid := says(saysInvalidToken)
-	other, loginErr := l.replace(ctx, held, invalid)
-	switch {
-	case loginErr != nil && (invalid || ctx.Err() != nil):
-		return nil, loginFailed(ctx, loginErr)
-	case loginErr != nil || other == nil: // it is about policies: a failed login must not hide which
-		return secret, err
-	}
-	return do(ctx, withToken(ctx, l.client(), string(other.token.Reveal()), header), header)
 }
 
 // loginFailed is what a call ends with whose login failed, or took too long.
