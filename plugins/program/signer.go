@@ -136,10 +136,10 @@ func (s *programSigner) sign(ctx context.Context, key signer.Key, signingInput [
 const maxInput = 64 << 10
 
 // clean refuses names that hold a value of the program's environment: they go to
-// logs and errors.
+// logs and errors. A short value is in many names, and is no token.
 func (r *runner) clean(names ...string) error {
 	for _, name := range names {
-		if r.redactor.Clean(name) != name {
+		if r.unnamed.Clean(name) != name {
 			return errors.New("its answer has a value of its environment in a name")
 		}
 	}
