@@ -136,6 +136,8 @@ func misbehave(backend folder, line string, stdout *os.File) bool {
 		fmt.Fprintf(stdout, "{\"id\":%s,\"protocol\":2,\"mode\":\"telepathic\"}\n", id)
 	case "wrong signature":
 		fmt.Fprintf(stdout, "{\"id\":%s,\"signature\":\"%s\"}\n", id, strings.Repeat("AAAA", 32))
+	case "signature in DER": // R and S are 1
+		fmt.Fprintf(stdout, "{\"id\":%s,\"signature\":\"MAYCAQECAQE=\"}\n", id)
 	case "once":
 		// hello is answered, and one request: what starts it again finds it good
 		_ = os.Remove(filepath.Join(string(backend), "mode"))

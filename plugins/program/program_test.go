@@ -147,6 +147,11 @@ func TestEverySignatureIsVerified(t *testing.T) {
 		if _, err := s.Sign(t.Context(), keys[0], []byte("a.b")); err != nil {
 			t.Error(err)
 		}
+		restore = b.is("signature in DER")
+		if _, err := s.Sign(t.Context(), keys[0], []byte("a.b")); !errors.Is(err, signer.ErrBadSignature) || !strings.Contains(err.Error(), "signature_der") {
+			t.Errorf("Sign = %v, want ErrBadSignature that names signature_der", err)
+		}
+		restore()
 	}
 }
 

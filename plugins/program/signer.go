@@ -126,6 +126,11 @@ func (s *programSigner) sign(ctx context.Context, key signer.Key, signingInput [
 		return nil, err
 	}
 	if err := signer.Verify(key, signingInput, signature); err != nil {
+		if public, ok := key.Public.(*ecdsa.PublicKey); ok {
+			if _, notDER := signer.RawFromDER(public.Curve, signature); notDER == nil {
+				err = fmt.Errorf("its answer has ASN.1 DER in signature, which belongs in signature_der: %w", err)
+			}
+		}
 		return nil, fmt.Errorf("plugin %s: %w", s.name, err)
 	}
 	return signature, nil
