@@ -132,6 +132,10 @@ func misbehave(backend folder, line string, stdout *os.File) bool {
 		return false
 	case "deaf":
 		select {}
+	case "not found":
+		fmt.Fprintf(stdout, "{\"id\":%s,\"error\":{\"code\":\"not_found\"}}\n", id)
+	case "no method":
+		fmt.Fprintf(stdout, "{\"id\":%s,\"error\":{\"code\":\"unsupported_method\"}}\n", id)
 	case "version":
 		fmt.Fprintf(stdout, "{\"id\":%s,\"protocol\":2,\"mode\":\"telepathic\"}\n", id)
 	case "wrong signature":

@@ -176,6 +176,8 @@ func TestFaults(t *testing.T) {
 		{"hello crash", smartcred.ErrUnavailable, "exit status 3"},
 		{"hello stall", smartcred.ErrUnavailable, "did not say what it is within 1s"},
 		{"hello garbage", smartcred.ErrUnavailable, "broke the protocol: not a JSON text"},
+		{"hello not found", smartcred.ErrUnavailable, "it answered hello as if a secret or key had been asked for"},
+		{"hello no method", smartcred.ErrUnavailable, "does not know the method hello"},
 		{"hello flood", smartcred.ErrUnavailable, "answered what was not asked"},
 		{"hello version", smartcred.ErrInvalidConfig, "update the older"},
 	} {

@@ -226,7 +226,14 @@ func (p *process) greet(ctx context.Context) (said wire.HelloAnswer, err error) 
 	case err != nil:
 		return said, err
 	case answer.Error != nil:
-		return said, answer.Error.Err()
+		switch err = answer.Error.Err(); {
+		case answer.Error.Code == wire.CodeUnsupportedMethod:
+			return said, errors.New("it broke the protocol: it does not know the method hello")
+		case errors.Is(err, smartcred.ErrInvalidConfig), errors.Is(err, smartcred.ErrUnavailable):
+			return said, err
+		default: // of a secret or key that would say that it is revoked
+			return said, errors.New("it broke the protocol: it answered hello as if a secret or key had been asked for")
+		}
 	}
 	if said, err = answer.Hello(); err != nil {
 		return said, fmt.Errorf("it broke the protocol: %w", err)
