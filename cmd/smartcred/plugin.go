@@ -165,8 +165,12 @@ func (h *health) checkPluginSigner(ctx context.Context, o *session, uri string) 
 	}
 	defer closing(s)
 	keys, err := s.Keys(ctx)
-	if errors.Is(err, smartcred.ErrNotFound) {
+	switch {
+	case errors.Is(err, smartcred.ErrNotFound):
 		return err
+	case err != nil:
+		h.add("signer", verdictFail, "it lists no keys, so nothing of a signer can be looked at: %s", plainText(err))
+		return nil
 	}
 	h.kit("signer", fmt.Sprintf("it keeps every promise of a signer, with %d keys", len(keys)), signertest.Check(ctx, s))
 	return nil
@@ -179,8 +183,12 @@ func (h *health) checkPluginSource(ctx context.Context, opts *secretsource.OpenO
 		return err
 	}
 	defer closing(src)
-	if _, err := src.Lookup(ctx, secretsource.Current); errors.Is(err, smartcred.ErrNotFound) {
+	switch _, err := src.Lookup(ctx, secretsource.Current); {
+	case errors.Is(err, smartcred.ErrNotFound):
 		return err
+	case err != nil:
+		h.add("secret", verdictFail, "it gives no secret, so nothing of a secret source can be looked at: %s", plainText(err))
+		return nil
 	}
 	h.kit("secret", "it keeps every promise of a secret source", secretsourcetest.Check(ctx, src))
 	return nil

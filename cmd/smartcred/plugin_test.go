@@ -84,6 +84,12 @@ func TestPluginCheck(t *testing.T) {
 	w.run("plugin", "check", "shell", "--config", "smartcred.yaml").says(exitFound, "fail protocol it says which version of the protocol it speaks, how it lives and what it can be: no: it ended (exit status 9)")
 	w.program("shell", strings.Replace(shellSource, `"stage":"current"`, `"stage":"none"`, 1))
 	w.run("plugin", "check", "shell", "--config", "smartcred.yaml").says(exitFound, "fail secret there is no secret under that path")
+	w.program("shell", strings.Replace(strings.Replace(shellSource, `"stage":"current"`, `"stage":"none"`, 1), "fail not_found", "fail denied", 1))
+	r = w.run("plugin", "check", "shell", "--config", "smartcred.yaml")
+	r.says(exitFound, "fail secret it gives no secret, so nothing of a secret source can be looked at: ")
+	if strings.Count(r.stdout, "denied") != 1 {
+		t.Errorf("one reason is said more than once: %s", r.stdout)
+	}
 
 	w.run("plugin", "check", "--config", "smartcred.yaml").fails(exitUsage, "name one plugin")
 	w.run("plugin", "check", "other", "--config", "smartcred.yaml").fails(exitUsage, "plugins.other: is not allowed")

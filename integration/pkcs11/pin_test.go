@@ -150,6 +150,37 @@ func TestRefusedPINIsRemembered(t *testing.T) {
 	}
 }
 
+// A login that failed may have cost a try, also where neither the answer nor the
+// token's flags say so.
+func TestVagueLoginsArePaced(t *testing.T) {
+	h := newHSM(t)
+	h.keygen(t, p384, "k", "01")
+	recover := h.on(t, "vague")
+	first, second := open(t, uri(shimHSM, "object=k"), nil), open(t, uri(shimHSM, "object=k"), nil)
+	var err error
+	for range 8 {
+		for _, s := range []signer.Signer{first, second} {
+			if err = signs(t.Context(), s); !errors.Is(err, smartcred.ErrUnavailable) {
+				t.Fatalf("%v, want ErrUnavailable", err)
+			}
+			shows(t, err.Error())
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	if got := h.logins(t); got != 2 {
+		t.Errorf("%d logins in 4 s, want 2", got)
+	}
+	var unavailable *smartcred.UnavailableError
+	if !errors.As(err, &unavailable) || unavailable.RetryAfter < 30*time.Second || !strings.Contains(err.Error(), "Reset") {
+		t.Errorf("%v, want a RetryAfter of a minute, and Reset named", err)
+	}
+	recover()
+	first.(*pkcs11.Signer).Reset()
+	if err := signs(t.Context(), first); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPINFile(t *testing.T) {
 	h := newHSM(t)
 	h.keygen(t, p384, "k", "01")

@@ -77,7 +77,10 @@
 // (CKF_USER_PIN_COUNT_LOW), unless pin-count-low=try is set: then it is tried.
 // Take that out again afterwards, because every start of the process tries.
 // A PIN that the token refused is not sent to that token again by this process
-// until the source gives another one or [Signer.Reset] is called.
+// until the source gives another one or [Signer.Reset] is called. After a login
+// that failed without a word on the PIN (CKR_FUNCTION_FAILED, a vendor's own
+// answers), which may have cost a try, the same PIN waits: 1 second, then 1 minute,
+// 10 minutes and an hour each.
 //
 // A process logs in to a token once, for all Signers on it. PKCS#11 knows one
 // login of a process and a token: whoever is in the process can use the keys then.

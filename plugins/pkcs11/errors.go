@@ -39,6 +39,16 @@ var refusedPIN = []cryptoki.Error{
 	cryptoki.CKR_PIN_EXPIRED, cryptoki.CKR_PIN_LOCKED, cryptoki.CKR_ARGUMENTS_BAD,
 }
 
+// innocent are C_Login's answers that no wrong PIN gives: the PIN was not looked at.
+var innocent = []cryptoki.Error{
+	cryptoki.CKR_SESSION_HANDLE_INVALID, cryptoki.CKR_SESSION_CLOSED,
+	cryptoki.CKR_SLOT_ID_INVALID, cryptoki.CKR_TOKEN_NOT_PRESENT,
+	cryptoki.CKR_TOKEN_NOT_RECOGNIZED, cryptoki.CKR_DEVICE_REMOVED,
+	cryptoki.CKR_CRYPTOKI_NOT_INITIALIZED, cryptoki.CKR_HOST_MEMORY,
+	cryptoki.CKR_USER_ANOTHER_ALREADY_LOGGED_IN, cryptoki.CKR_USER_TOO_MANY_TYPES,
+	cryptoki.CKR_USER_PIN_NOT_INITIALIZED, cryptoki.CKR_FUNCTION_NOT_SUPPORTED,
+}
+
 // unfit are answers that say that the key or the token can't do what is asked.
 var unfit = []cryptoki.Error{
 	cryptoki.CKR_MECHANISM_INVALID, cryptoki.CKR_MECHANISM_PARAM_INVALID,

@@ -167,18 +167,32 @@ func TestErrorsAreTyped(t *testing.T) {
 
 func TestPINMemory(t *testing.T) {
 	var m pinMemory
+	now := time.Unix(1e9, 0)
 	m.refuse("a", []byte("1"))
 	m.refuse("a", []byte("2"))
 	for _, tt := range []struct {
 		token, pin string
-		want       bool
-	}{{"a", "1", true}, {"a", "2", true}, {"a", "3", false}, {"b", "1", false}} {
-		if got := m.isRefused(tt.token, []byte(tt.pin)); got != tt.want {
-			t.Errorf("token %s, PIN %s refused: %t", tt.token, tt.pin, got)
+		want       error
+	}{{"a", "1", smartcred.ErrDenied}, {"a", "2", smartcred.ErrDenied}, {"a", "3", nil}, {"b", "1", nil}} {
+		if got := m.check(tt.token, []byte(tt.pin), now.Add(24*time.Hour)); !errors.Is(got, tt.want) {
+			t.Errorf("token %s, PIN %s: %v", tt.token, tt.pin, got)
 		}
 	}
+	for range 2 {
+		for i, want := range []time.Duration{time.Second, time.Minute, 10 * time.Minute, time.Hour, time.Hour} {
+			m.doubt("a", []byte("3"), now)
+			var unavailable *smartcred.UnavailableError
+			if err := m.check("a", []byte("3"), now); !errors.As(err, &unavailable) || unavailable.RetryAfter != want {
+				t.Errorf("after %d vague failures: %v, want %s", i+1, err, want)
+			}
+			if now = now.Add(want); m.check("a", []byte("3"), now) != nil || m.check("b", []byte("3"), now) != nil {
+				t.Errorf("%s after %d vague failures it is not tried", want, i+1)
+			}
+		}
+		m.taken("a", []byte("3"))
+	}
 	m.forget()
-	if m.isRefused("a", []byte("1")) {
-		t.Error("it did not forget")
+	if err := m.check("a", []byte("1"), now); err != nil {
+		t.Errorf("it did not forget: %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	cryptoki "github.com/miekg/pkcs11"
 
@@ -17,44 +18,89 @@ import (
 	"github.com/smartcred/smartcred/secretsource"
 )
 
-// A pinMemory knows the PINs that tokens have refused, by a keyed hash. It is the
-// library's, so that two Signers do not try one wrong PIN twice.
+// A pinMemory knows how tokens took PINs, by a keyed hash. It is the library's, so
+// that two Signers do not try one wrong PIN twice.
 type pinMemory struct {
 	key [32]byte // random, for this process
 
-	mu      sync.Mutex
-	refused map[string]map[[sha256.Size]byte]bool // by token
+	mu   sync.Mutex
+	pins map[pinOfToken]*attempts // that were not taken
 }
 
-func (m *pinMemory) hash(pin []byte) (sum [sha256.Size]byte) {
+type pinOfToken struct {
+	token string
+	pin   [sha256.Size]byte
+}
+
+// attempts are those of one PIN in a row.
+type attempts struct {
+	refused bool
+	vague   int // failed without a word on the PIN
+	until   time.Time
+}
+
+// vaguePauses follow logins that failed without a word on the PIN: each may have
+// cost a try, and the token may not tell.
+var vaguePauses = []time.Duration{time.Second, time.Minute, 10 * time.Minute, time.Hour}
+
+func (m *pinMemory) of(token string, pin []byte) pinOfToken {
 	h := hmac.New(sha256.New, m.key[:])
 	h.Write(pin)
-	h.Sum(sum[:0])
-	return sum
+	p := pinOfToken{token: token}
+	h.Sum(p.pin[:0])
+	return p
 }
 
-func (m *pinMemory) isRefused(token string, pin []byte) bool {
+// check says why a PIN is not to be sent to a token now.
+func (m *pinMemory) check(token string, pin []byte, now time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.refused[token][m.hash(pin)]
+	switch a := m.pins[m.of(token, pin)]; {
+	case a == nil:
+		return nil
+	case a.refused:
+		return fmt.Errorf("%w: the token refused this PIN before, so it is not tried again: correct it at its source (or call Reset)", smartcred.ErrDenied)
+	case now.Before(a.until):
+		return &smartcred.UnavailableError{RetryAfter: a.until.Sub(now), Err: fmt.Errorf("C_Login failed %d times and did not say whether the PIN is wrong, so it waits (or call Reset)", a.vague)}
+	}
+	return nil
 }
 
 func (m *pinMemory) refuse(token string, pin []byte) {
+	m.failed(token, pin, func(a *attempts) { a.refused = true })
+}
+
+// doubt is told of a login that failed without a word on the PIN.
+func (m *pinMemory) doubt(token string, pin []byte, now time.Time) {
+	m.failed(token, pin, func(a *attempts) {
+		a.vague++
+		a.until = now.Add(vaguePauses[min(a.vague, len(vaguePauses))-1])
+	})
+}
+
+func (m *pinMemory) failed(token string, pin []byte, how func(*attempts)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.refused == nil {
-		m.refused = map[string]map[[sha256.Size]byte]bool{}
+	p := m.of(token, pin)
+	if m.pins == nil {
+		m.pins = map[pinOfToken]*attempts{}
 	}
-	if m.refused[token] == nil {
-		m.refused[token] = map[[sha256.Size]byte]bool{}
+	if m.pins[p] == nil {
+		m.pins[p] = &attempts{}
 	}
-	m.refused[token][m.hash(pin)] = true
+	how(m.pins[p])
+}
+
+func (m *pinMemory) taken(token string, pin []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.pins, m.of(token, pin))
 }
 
 func (m *pinMemory) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.refused = nil
+	m.pins = nil
 }
 
 // identity names a token: a slot's number does not, because it changes.
@@ -91,11 +137,11 @@ func (s *Signer) login(ctx context.Context, slot uint, session cryptoki.SessionH
 	}
 	value := pin.Reveal()
 	defer clear(value)
-	switch {
-	case s.module.pins.isRefused(identity(token), value):
-		return fmt.Errorf("log in: %w: the token refused this PIN before, so it is not tried again: correct it at its source (or call Reset)", smartcred.ErrDenied)
-	case len(value) == 0:
+	if len(value) == 0 {
 		return fmt.Errorf("log in: %w", &smartcred.ConfigError{Option: "pin-source", Problem: "the PIN is empty"})
+	}
+	if err := s.module.pins.check(identity(token), value, time.Now()); err != nil {
+		return fmt.Errorf("log in: %w", err)
 	}
 	if err := checkFlags(token.Flags, s.opts.TryLowPIN); err != nil {
 		return fmt.Errorf("log in to %s: %w", describeToken(slot, token), err)
@@ -103,13 +149,15 @@ func (s *Signer) login(ctx context.Context, slot uint, session cryptoki.SessionH
 	err = s.module.lib.Login(session, cryptoki.CKU_USER, string(value))
 	switch {
 	case err == nil, isCode(err, cryptoki.CKR_USER_ALREADY_LOGGED_IN):
+		s.module.pins.taken(identity(token), value)
 		return nil
 	case isOne(err, refusedPIN):
 		s.module.pins.refuse(identity(token), value)
 		return fmt.Errorf("log in to %s: %w: %w: correct the PIN at its source; it is not tried again", describeToken(slot, token), smartcred.ErrDenied, err)
-	default:
-		return fmt.Errorf("%w: %w", errLogin, failed("C_Login", err))
+	case !isOne(err, innocent):
+		s.module.pins.doubt(identity(token), value, time.Now())
 	}
+	return fmt.Errorf("%w: %w", errLogin, failed("C_Login", err))
 }
 
 // errLogin is a login that failed without a word on the PIN. It may have cost a

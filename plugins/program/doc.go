@@ -44,12 +44,13 @@
 // is started for each, at most 8 at a time. A request lasts 30 seconds at most,
 // or until the caller's context ends. Whatever breaks the protocol (garbage, a
 // line of more than 1 MiB, an answer that nobody asked for), ends by itself, or
-// lets a deadline pass by a second without a word is killed with what it started,
+// lets a deadline pass by a second without a word is killed with its process group,
 // and started again by the next call: at once the first time, then after 1 second,
 // doubling to 60, until it answers again. Close ends its input, and kills it after
 // a second. Standard error becomes [smartcred.EventPluginMessage] events: 512
-// bytes of a line, 50 lines in a row and then one a second, without the values of
-// its environment.
+// bytes of a line, 50 lines in a row and then one a second, without those values of
+// its environment that may be secrets: not short ones, paths, and addresses of
+// servers.
 //
 // # Trust
 //

@@ -75,14 +75,16 @@ func newRunner(u *url.URL, opts *secretsource.OpenOptions, complete func(*wire.T
 	if err != nil {
 		return nil, err
 	}
+	backend, redactor := backendOf(name, target), redact.New(secrets...)
 	pinned, err := pin(p.Path, p.SHA256)
 	if err != nil {
 		return nil, &smartcred.ConfigError{Option: "plugins." + name, Problem: "can't be run", Err: err}
 	}
 	return &runner{
-		name: name, backend: backendOf(name, target), argv0: p.Path, pinned: pinned,
+		name: name, backend: backend, argv0: p.Path, pinned: pinned,
 		target: func() wire.Target { return target }, env: func() []string { return env },
-		redactor: redact.New(secrets...), observer: opts.Observer,
+		redactor: redactor, unnamed: redact.New(long(secrets)...), observer: opts.Observer,
+		log:          &logger{backend: backend, observer: opts.Observer, redactor: redactor},
 		startTimeout: startTimeout, requestTimeout: requestTimeout,
 		slots: make(chan struct{}, maxAtOnce), oneShots: make(chan struct{}, maxOneShots),
 		processes: map[*process]bool{},
@@ -145,6 +147,29 @@ func allowed(name string, opts *secretsource.OpenOptions) (secretsource.Plugin, 
 // innocent text.
 var harmless = []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "PWD"}
 
+const (
+	shortestSecret = 4  // bytes: a PIN; in all text there is a 1
+	shortestToken  = 16 // bytes of what no name has by chance
+)
+
+// maySecret reports whether a variable may hold a secret: it is none if it is a
+// path that is there, or says no more than where a server is.
+func maySecret(name, value string) bool {
+	if len(value) < shortestSecret || slices.Contains(harmless, name) || strings.HasPrefix(name, "LC_") {
+		return false
+	}
+	if filepath.IsAbs(value) {
+		_, err := os.Lstat(value)
+		return err != nil
+	}
+	u, err := url.Parse(value)
+	return err != nil || u.Host == "" || *u != url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.Repeat("/", min(len(u.Path), 1))}
+}
+
+func long(values [][]byte) [][]byte {
+	return slices.DeleteFunc(slices.Clone(values), func(v []byte) bool { return len(v) < shortestToken })
+}
+
 // environment returns the program's environment, and the values in it that may
 // be secrets.
 func environment(names []string) (env []string, secrets [][]byte, err error) {
@@ -158,7 +183,7 @@ func environment(names []string) (env []string, secrets [][]byte, err error) {
 			continue
 		}
 		env = append(env, name+"="+value)
-		if !slices.Contains(harmless, name) && !strings.HasPrefix(name, "LC_") {
+		if maySecret(name, value) {
 			secrets = append(secrets, []byte(value))
 		}
 	}

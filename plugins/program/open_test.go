@@ -137,3 +137,48 @@ func TestPrintingShowsNoCredential(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesAndTheEnvironment: a version may say what is in the environment, unless
+// that may be a token.
+func TestNamesAndTheEnvironment(t *testing.T) {
+	dir := private(t)
+	path := executable(t, filepath.Join(dir, "script"), strings.Replace(script("good"), `"version\":\"1\"`, `"version\":\"$VERSION\"`, 1))
+	for _, tt := range []struct {
+		name, value, version string
+		redacted, refused    bool
+	}{
+		{"DEBUG", "1", "1", false, false},
+		{"REGION", "eu-west-1", "arn:aws:kms:eu-west-1:1234", true, false},
+		{"VAULT_URL", "https://my-vault.vault.azure.net/", "https://my-vault.vault.azure.net/keys/smart/7", false, false},
+		{"CREDENTIALS_DIRECTORY", dir, dir + "/smart", false, false},
+		{"PIN", "4711", "20264711", true, false},
+		{"TOKEN", "hvs.CAESIJ0123456789", "hvs.CAESIJ0123456789", true, true},
+		{"TOKEN", "/J0123456789abcdefgh", "7/J0123456789abcdefgh", true, true},
+		{"HOOK", "https://hooks.example.com/T0K3N0123456789", "T0K3N0123456789", true, true},
+		{"PROXY", "http://user:passw0rd0123@proxy.example.com", "passw0rd0123", true, true},
+		{"NONE", "", "good", false, true}, // the secret itself
+	} {
+		t.Run(tt.name+" "+tt.value, func(t *testing.T) {
+			t.Setenv(tt.name, tt.value)
+			t.Setenv("VERSION", tt.version)
+			env := []string{tt.name}
+			src, err := openScript(t, secretsource.Plugin{Path: path, Env: env})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := src.(*programSource).runner
+			if redacted := r.redactor.Clean(tt.value) != tt.value; redacted != tt.redacted {
+				t.Errorf("redacted: %t", redacted)
+			}
+			old := r.env
+			r.env = func() []string { return append(old(), "VERSION="+tt.version) }
+			secret, err := src.Lookup(t.Context(), secretsource.Current)
+			if refused := errors.Is(err, smartcred.ErrUnavailable); refused != tt.refused || err == nil && secret.Version != tt.version {
+				t.Errorf("Lookup = version %q, %v", secret.Version, err)
+			}
+			if err != nil && strings.Contains(err.Error(), tt.version) {
+				t.Errorf("the error shows the version: %v", err)
+			}
+		})
+	}
+}

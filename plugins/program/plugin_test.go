@@ -132,10 +132,16 @@ func misbehave(backend folder, line string, stdout *os.File) bool {
 		return false
 	case "deaf":
 		select {}
+	case "not found":
+		fmt.Fprintf(stdout, "{\"id\":%s,\"error\":{\"code\":\"not_found\"}}\n", id)
+	case "no method":
+		fmt.Fprintf(stdout, "{\"id\":%s,\"error\":{\"code\":\"unsupported_method\"}}\n", id)
 	case "version":
 		fmt.Fprintf(stdout, "{\"id\":%s,\"protocol\":2,\"mode\":\"telepathic\"}\n", id)
 	case "wrong signature":
 		fmt.Fprintf(stdout, "{\"id\":%s,\"signature\":\"%s\"}\n", id, strings.Repeat("AAAA", 32))
+	case "signature in DER": // R and S are 1
+		fmt.Fprintf(stdout, "{\"id\":%s,\"signature\":\"MAYCAQECAQE=\"}\n", id)
 	case "once":
 		// hello is answered, and one request: what starts it again finds it good
 		_ = os.Remove(filepath.Join(string(backend), "mode"))

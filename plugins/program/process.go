@@ -36,6 +36,7 @@ type process struct {
 	cmd     *exec.Cmd
 	stdin   *os.File
 	stdout  *os.File
+	started time.Time
 	oneShot bool // it takes one request
 	counted bool // as a failure; guarded by the runner's mu
 
@@ -50,6 +51,7 @@ type process struct {
 	cause    error     // why it ended or is made to end; nil while it serves
 	answered time.Time // when it did last
 	drainBy  time.Time // when reading ends for good; zero: the process runs
+	reaped   bool      // its number may be another's
 
 	logged chan struct{} // closed when standard error has ended
 	done   chan struct{} // closed when process and goroutines have ended
@@ -80,14 +82,13 @@ func start(ctx context.Context, r *runner) (*process, error) {
 		return nil, err
 	}
 	p := &process{
-		cmd: cmd, stdin: parent[0], stdout: parent[1], lines: bufio.NewReaderSize(parent[1], 16<<10),
+		cmd: cmd, started: time.Now(), stdin: parent[0], stdout: parent[1], lines: bufio.NewReaderSize(parent[1], 16<<10),
 		writing: make(chan struct{}, 1), reading: make(chan struct{}, 1),
 		pending: map[uint64]*exchange{}, logged: make(chan struct{}), done: make(chan struct{}),
 	}
-	log := &logger{backend: r.backend, observer: r.observer, redactor: r.redactor}
 	go func() {
 		defer close(p.logged)
-		log.lines(context.WithoutCancel(ctx), parent[2])
+		r.log.lines(context.WithoutCancel(ctx), parent[2])
 	}()
 	go p.reap(parent[2], r.ended)
 	return p, nil
@@ -158,7 +159,7 @@ func (p *process) end(cause error) {
 
 	_ = p.stdin.Close()
 	if cause != smartcred.ErrClosed {
-		killGroup(p.cmd.Process)
+		p.kill()
 		return
 	}
 	p.answerAll(cause)
@@ -167,6 +168,15 @@ func (p *process) end(cause error) {
 	select {
 	case <-p.done:
 	case <-timer.C:
+		p.kill()
+	}
+}
+
+// kill ends the program, unless it has ended, and what it started.
+func (p *process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.reaped {
 		killGroup(p.cmd.Process)
 	}
 }
@@ -188,6 +198,7 @@ func (p *process) reap(stderr *os.File, ended func(*process)) {
 	killGroup(p.cmd.Process)
 	// What left the group may hold the pipes open.
 	p.mu.Lock()
+	p.reaped = true
 	p.drainBy = time.Now().Add(drainWait)
 	_ = p.stdout.SetReadDeadline(p.drainBy)
 	_ = stderr.SetReadDeadline(p.drainBy)

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -146,6 +147,11 @@ func TestEverySignatureIsVerified(t *testing.T) {
 		if _, err := s.Sign(t.Context(), keys[0], []byte("a.b")); err != nil {
 			t.Error(err)
 		}
+		restore = b.is("signature in DER")
+		if _, err := s.Sign(t.Context(), keys[0], []byte("a.b")); !errors.Is(err, signer.ErrBadSignature) || !strings.Contains(err.Error(), "signature_der") {
+			t.Errorf("Sign = %v, want ErrBadSignature that names signature_der", err)
+		}
+		restore()
 	}
 }
 
@@ -170,6 +176,8 @@ func TestFaults(t *testing.T) {
 		{"hello crash", smartcred.ErrUnavailable, "exit status 3"},
 		{"hello stall", smartcred.ErrUnavailable, "did not say what it is within 1s"},
 		{"hello garbage", smartcred.ErrUnavailable, "broke the protocol: not a JSON text"},
+		{"hello not found", smartcred.ErrUnavailable, "it answered hello as if a secret or key had been asked for"},
+		{"hello no method", smartcred.ErrUnavailable, "does not know the method hello"},
 		{"hello flood", smartcred.ErrUnavailable, "answered what was not asked"},
 		{"hello version", smartcred.ErrInvalidConfig, "update the older"},
 	} {
@@ -311,15 +319,75 @@ func TestRestarts(t *testing.T) {
 	now := time.Unix(0, 0)
 	var r restarts
 	for i, want := range []time.Duration{0, 1, 2, 4, 8, 16, 32, 60, 60} {
-		r.failed(now, errors.New("crash"))
+		r.failed(now, now, errors.New("crash"))
 		if got := r.wait(now); got != want*time.Second {
 			t.Errorf("after %d failures: %s, want %s", i+1, got, want*time.Second)
 		}
 		now = now.Add(r.wait(now))
 	}
 	r.succeeded()
-	r.failed(now, errors.New("crash"))
-	if got := r.wait(now); got != 0 {
-		t.Errorf("after a success and a failure: %s", got)
+	began := now
+	for range 8 { // side by side
+		now = now.Add(time.Millisecond)
+		r.failed(began, now, errors.New("crash"))
+		if got := r.wait(now); got != 0 {
+			t.Errorf("after a success and a failure: %s", got)
+		}
+	}
+}
+
+// TestOneShotsFailSideBySide: one outage that many callers meet is one failure.
+func TestOneShotsFailSideBySide(t *testing.T) {
+	dir := private(t)
+	path := executable(t, filepath.Join(dir, "script"), strings.Replace(script("good"), "\n*) echo", "\n*) [ -e "+dir+"/up ] || { sleep 0.2; exit 1; }\necho", 1))
+	up := filepath.Join(dir, "up")
+	src, err := openScript(t, secretsource.Plugin{Path: path, Env: []string{"PATH"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	executable(t, up, "")
+	if got := word(t, src); got != "good" {
+		t.Fatal(got)
+	}
+	if err := os.Remove(up); err != nil {
+		t.Fatal(err)
+	}
+	var callers sync.WaitGroup
+	for range maxOneShots {
+		callers.Go(func() {
+			if _, err := src.Lookup(t.Context(), secretsource.Current); !errors.Is(err, smartcred.ErrUnavailable) {
+				t.Errorf("Lookup = %v", err)
+			}
+		})
+	}
+	callers.Wait()
+	executable(t, up, "")
+	if got := word(t, src); got != "good" {
+		t.Errorf("the next call says %q", got)
+	}
+}
+
+// TestOneShotsShareTheirLog: what is started for each request has no more lines
+// than what lives on.
+func TestOneShotsShareTheirLog(t *testing.T) {
+	path := executable(t, filepath.Join(private(t), "script"), strings.Replace(script("good"), "\nread", "\necho 1 >&2; echo 2 >&2; echo 3 >&2\nread", 1))
+	var events recorder
+	src, err := secretsource.Open(t.Context(), "plugin://script/x", &secretsource.OpenOptions{
+		Observer: &events, Plugins: map[string]secretsource.Plugin{"script": {Path: path}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for range messageBurst {
+		if got := word(t, src); got != "good" {
+			t.Fatal(got)
+		}
+	}
+	if err := src.(*programSource).Close(); err != nil {
+		t.Error(err)
+	}
+	most := messageBurst + 2*int(time.Since(began)/messagePause+1)
+	if n := len(events.of(smartcred.EventPluginMessage)); n < messageBurst || n > most {
+		t.Errorf("%d messages of %d lines, want %d at most", n, 3*messageBurst, most)
 	}
 }

@@ -10,13 +10,20 @@ import (
 // its first failure, then after 1 second, doubling to 60, until it answers.
 type restarts struct {
 	failures int
+	counted  time.Time // the last of them
 	until    time.Time
 	last     error
 }
 
-func (r *restarts) failed(now time.Time, err error) {
-	r.failures++
+// failed counts the failure of a process that was started then. Of one-shot
+// processes that ran side by side only the first that failed counts.
+func (r *restarts) failed(started, now time.Time, err error) {
 	r.last = err
+	if r.failures > 0 && started.Before(r.counted) {
+		return
+	}
+	r.failures++
+	r.counted = now
 	if r.failures > 1 {
 		r.until = now.Add(backoff.Pause(nil, r.failures-1))
 	}

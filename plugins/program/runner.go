@@ -30,7 +30,9 @@ type runner struct {
 	target   func() wire.Target
 	env      func() []string
 	redactor *redact.Redactor // of the values in env
+	unnamed  *redact.Redactor // of those that may be in no name
 	observer smartcred.Observer
+	log      *logger // of all its processes
 
 	startTimeout, requestTimeout time.Duration
 
@@ -224,7 +226,14 @@ func (p *process) greet(ctx context.Context) (said wire.HelloAnswer, err error) 
 	case err != nil:
 		return said, err
 	case answer.Error != nil:
-		return said, answer.Error.Err()
+		switch err = answer.Error.Err(); {
+		case answer.Error.Code == wire.CodeUnsupportedMethod:
+			return said, errors.New("it broke the protocol: it does not know the method hello")
+		case errors.Is(err, smartcred.ErrInvalidConfig), errors.Is(err, smartcred.ErrUnavailable):
+			return said, err
+		default: // of a secret or key that would say that it is revoked
+			return said, errors.New("it broke the protocol: it answered hello as if a secret or key had been asked for")
+		}
 	}
 	if said, err = answer.Hello(); err != nil {
 		return said, fmt.Errorf("it broke the protocol: %w", err)
@@ -250,7 +259,8 @@ func (r *runner) launch(ctx context.Context) (*process, error) {
 	}
 	p, err := r.spawn(ctx)
 	if err != nil && ctx.Err() == nil {
-		r.restarts.failed(time.Now(), err)
+		now := time.Now()
+		r.restarts.failed(now, now, err)
 	}
 	return p, err
 }
@@ -283,13 +293,13 @@ func (r *runner) ended(p *process) {
 func (r *runner) count(p *process, err error) {
 	if !p.counted && !r.closed {
 		p.counted = true
-		r.restarts.failed(time.Now(), err)
+		r.restarts.failed(p.started, time.Now(), err)
 	}
 }
 
 // Close ends the program: its input ends, and a second later the program does if
 // it has not by itself. Calls under way return [smartcred.ErrClosed]. When Close
-// returns nothing of the program runs.
+// returns nothing of the program runs but what left its process group.
 func (r *runner) Close() error {
 	r.closeOnce.Do(func() {
 		r.mu.Lock()

@@ -126,6 +126,11 @@ func (s *programSigner) sign(ctx context.Context, key signer.Key, signingInput [
 		return nil, err
 	}
 	if err := signer.Verify(key, signingInput, signature); err != nil {
+		if public, ok := key.Public.(*ecdsa.PublicKey); ok {
+			if _, notDER := signer.RawFromDER(public.Curve, signature); notDER == nil {
+				err = fmt.Errorf("its answer has ASN.1 DER in signature, which belongs in signature_der: %w", err)
+			}
+		}
 		return nil, fmt.Errorf("plugin %s: %w", s.name, err)
 	}
 	return signature, nil
@@ -136,10 +141,10 @@ func (s *programSigner) sign(ctx context.Context, key signer.Key, signingInput [
 const maxInput = 64 << 10
 
 // clean refuses names that hold a value of the program's environment: they go to
-// logs and errors.
+// logs and errors. A short value is in many names, and is no token.
 func (r *runner) clean(names ...string) error {
 	for _, name := range names {
-		if r.redactor.Clean(name) != name {
+		if r.unnamed.Clean(name) != name {
 			return errors.New("its answer has a value of its environment in a name")
 		}
 	}

@@ -2,7 +2,9 @@ package program
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/plugins/program/internal/wire"
@@ -32,10 +34,13 @@ func (s *programSource) lookup(ctx context.Context, stage secretsource.Stage) (s
 	}
 	var said wire.SecretAnswer
 	err = s.call(ctx, wire.Request{Method: wire.Lookup, Stage: stage.String()}, func(a *wire.Answer) (err error) {
-		if said, err = a.Secret(); err == nil {
-			err = s.clean(said.Version)
+		if said, err = a.Secret(); err != nil {
+			return err
 		}
-		return err
+		if said.Version != "" && strings.Contains(said.Version, string(said.Value)) {
+			return errors.New("its answer has the secret in its version, which logs show")
+		}
+		return s.clean(said.Version)
 	})
 	if err != nil {
 		return secret, err

@@ -2,8 +2,13 @@ package secretsourcetest
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/internal/conformance"
@@ -37,12 +42,27 @@ func lookAtPrinting(ctx context.Context, s *subject) error {
 	if value.Holds(secret.Version) {
 		return errors.New("the version, which logs show, holds the value")
 	}
+	if isHash(secret.Version, secret.Reveal()) {
+		return errors.New("the version, which logs show, is a hash of the value, by which a value can be guessed: OpenOptions.NewSecret keys it")
+	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
 		if value.Holds(fmt.Sprintf(verb, secret)) {
 			return fmt.Errorf("the secret shows its value when it is printed with %s", verb)
 		}
 	}
 	return nil
+}
+
+// isHash reports whether version has a SHA-2 of value without a key, or the beginning
+// of one in hexadecimal.
+func isHash(version string, value []byte) bool {
+	short, long := sha256.Sum256(value), sha512.Sum512(value)
+	for _, sum := range [][]byte{short[:], long[:]} {
+		if digits := hex.EncodeToString(sum); strings.Contains(strings.ToLower(version), digits[:8]) || strings.Contains(version, base64.RawStdEncoding.EncodeToString(sum)) {
+			return true
+		}
+	}
+	return false
 }
 
 func lookAtStages(ctx context.Context, s *subject) error {

@@ -2,6 +2,7 @@ package secretsourcetest
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -163,6 +164,8 @@ func (s *store) answer(ctx context.Context, stage secretsource.Stage) (secretsou
 		version = ""
 	case "version tells":
 		version = "value " + values[at]
+	case "version is a hash":
+		version = fmt.Sprintf("v-%.6x", sha256.Sum256([]byte(values[at])))
 	case "one version":
 		version = "latest"
 	case "trims":
@@ -209,6 +212,7 @@ func TestCheckNamesEveryPromise(t *testing.T) {
 var brokenBackends = map[string]struct{ promise, says string }{
 	"no version":                    {"Current", "the secret has no version"},
 	"version tells":                 {"Redaction", "holds the value"},
+	"version is a hash":             {"Redaction", "is a hash of the value"},
 	"any stage":                     {"UnknownStage", "it did not fail"},
 	"ignores contexts":              {"ContextEndsDuring", "it was not back 3s after its context ended"},
 	"caches":                        {"Values", "is not the one"},
@@ -247,5 +251,17 @@ func TestRunCatchesBrokenBackends(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Time that is up breaks no promise.
+func TestCheckThatRunsOutOfTime(t *testing.T) {
+	h := newStore("").harness()
+	h.Set(t, firstValue)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := Check(ctx, h.Open(t))
+	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "broken promise") {
+		t.Errorf("Check = %v", err)
 	}
 }

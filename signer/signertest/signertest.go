@@ -62,11 +62,13 @@ func Check(ctx context.Context, s signer.Signer) error {
 		if p.look == nil {
 			continue
 		}
-		if err := p.look(ctx, sub); err != nil {
+		err := p.look(ctx, sub)
+		if ctx.Err() != nil { // which breaks no promise
+			broken = append(broken, fmt.Errorf("signertest: not looked at: %s, and what follows: %w", p.says, ctx.Err()))
+			break
+		}
+		if err != nil {
 			broken = append(broken, p.broken(err))
-			if ctx.Err() != nil {
-				break
-			}
 		}
 	}
 	return errors.Join(broken...)

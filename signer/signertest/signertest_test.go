@@ -354,3 +354,13 @@ func TestSignatureOfTheWrongScheme(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Time that is up breaks no promise.
+func TestCheckThatRunsOutOfTime(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := Check(ctx, newStore(t, "").harness().Open(t))
+	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "broken promise") {
+		t.Errorf("Check = %v", err)
+	}
+}

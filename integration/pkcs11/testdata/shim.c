@@ -5,7 +5,7 @@
  * SHIM_MODULE is the module behind it. In the folder SHIM_DIR the file "log" gets
  * a line for each C_Login, and files switch it: locked, final and low set the flag of
  * the user PIN; stop answers CKR_DEVICE_REMOVED; stall does not answer; garble
- * answers with the PIN; deny refuses as after a logout, with the PIN locked. drop and
+ * answers with the PIN; vague fails C_Login with no word on the PIN; deny refuses as after a logout, with the PIN locked. drop and
  * logout are taken by one signature: before it the sessions that there are become
  * invalid, or are logged out.
  */
@@ -65,6 +65,8 @@ static CK_RV login(CK_SESSION_HANDLE s, CK_USER_TYPE user, CK_UTF8CHAR_PTR value
 		memcpy(pin, value, len);
 		pinlen = len;
 	}
+	if (on("vague"))
+		return CKR_FUNCTION_FAILED;
 	return real.C_Login(s, user, value, len);
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/secretsource"
+	"github.com/smartcred/smartcred/signer"
 )
 
 // closing counts the closes of a source.
@@ -82,6 +83,51 @@ func TestServeEndsWhenNobodyReads(t *testing.T) {
 		t.Errorf("Serve = %v", err)
 	}
 	if diff := cmp.Diff(opened, closed); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// pointer is a source and a signer that nil is none of.
+type pointer struct{ value string }
+
+func (p *pointer) Lookup(context.Context, secretsource.Stage) (secretsource.Secret, error) {
+	return secretsource.New([]byte(p.value), "1"), nil
+}
+
+func (p *pointer) Keys(context.Context) ([]signer.Key, error) { return nil, errors.New(p.value) }
+
+func (p *pointer) Sign(context.Context, signer.Key, []byte) ([]byte, error) {
+	return nil, errors.New(p.value)
+}
+
+func (p *pointer) Close() error { p.value = ""; return nil }
+
+// TestWhatFailedToOpenIsOpenedAgain: an opener that fails may return a nil pointer
+// beside its error, which is neither source nor signer.
+func TestWhatFailedToOpenIsOpenedAgain(t *testing.T) {
+	tries := 0
+	open := func() (*pointer, error) {
+		if tries++; tries <= 3 {
+			return nil, smartcred.ErrInvalidConfig
+		}
+		return &pointer{"value"}, nil
+	}
+	p := Plugin{
+		Source: func(context.Context, *url.URL, *secretsource.OpenOptions) (secretsource.Source, error) { return open() },
+		Signer: func(context.Context, *url.URL, *signer.OpenOptions) (signer.Signer, error) { return open() },
+	}
+	const lookup, keys = `"method":"lookup","protocol":1,"stage":"current","timeout_ms":9000}`, `"method":"keys","protocol":1,"timeout_ms":9000}`
+	in := `{"id":1,` + lookup + "\n" + `{"id":2,` + keys + "\n" + `{"id":3,` + keys + "\n" + `{"id":4,` + lookup + "\n"
+	var out strings.Builder
+	if err := Serve(t.Context(), p, strings.NewReader(in), &out); err != nil {
+		t.Error(err)
+	}
+	want := `{"id":1,"error":{"code":"invalid_config"}}
+{"id":2,"error":{"code":"invalid_config"}}
+{"id":3,"error":{"code":"invalid_config"}}
+{"id":4,"secret":"value","version":"1"}
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
 	}
 }

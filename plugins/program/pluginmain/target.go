@@ -36,11 +36,15 @@ func (s *server) signer(ctx context.Context, req *wire.Request) (*target, error)
 	}
 	defer release()
 	if t.signer == nil {
-		t.signer, err = s.plugin.Signer(ctx, u, &signer.OpenOptions{
+		opened, err := s.plugin.Signer(ctx, u, &signer.OpenOptions{
 			Algorithm: signer.Algorithm(req.ConfiguredAlgorithm), PublishFor: time.Duration(req.PublishSeconds) * time.Second,
 		})
+		if err != nil { // then opened may be a nil pointer in an interface
+			return nil, err
+		}
+		t.signer = opened
 	}
-	return t, err
+	return t, nil
 }
 
 // list reads the keys, and remembers what they are for signing.
@@ -90,9 +94,13 @@ func (s *server) source(ctx context.Context, req *wire.Request) (secretsource.So
 	}
 	defer release()
 	if t.source == nil {
-		t.source, err = s.plugin.Source(ctx, u, &secretsource.OpenOptions{})
+		opened, err := s.plugin.Source(ctx, u, &secretsource.OpenOptions{})
+		if err != nil {
+			return nil, err
+		}
+		t.source = opened
 	}
-	return t.source, err
+	return t.source, nil
 }
 
 // target returns the target of that name for its caller alone, until release.
