@@ -33,7 +33,7 @@ import (
 // anything else is done; a token that is new before there is a secret is stored
 // with the current one. Where the registration, when it is read, has another
 // secret than the current one, an update went through that was not stored: that
-// secret is taken and nothing is sent.
+// secret is taken and nothing is sent, unless it has ended.
 type Registration struct {
 	opts     RegistrationOptions
 	exchange exchanger
@@ -114,7 +114,11 @@ func (g *Registration) Issue(ctx context.Context, current Value, keep func(conte
 		return Value{}, err
 	}
 	if g.isNew(current, registered) {
-		return g.pending(current, registered)
+		next, doubt := g.pending(current, registered)
+		if !ended(next.number(expiresAt)) {
+			return next, doubt
+		}
+		// It serves nobody: another one is asked for.
 	}
 	if _, changed := newToken(current, registered); changed {
 		if current, err = g.keepToken(ctx, current, registered, keep); err != nil {

@@ -150,6 +150,13 @@ func TestSecretsThatEnd(t *testing.T) {
 		if w.secret(awsfake.Current) != firstValue {
 			t.Error("AWSCURRENT moved")
 		}
+		// As the error says: and the server's answer to a read is not taken again.
+		g.secretEndsAt = 0
+		g.secretEnded = true
+		w.aws.MoveStage(secretName, awsfake.Pending, "")
+		if _, err := r.Rotate(t.Context(), secretName); err != nil || g.updates != 2 || w.secret(awsfake.Current) != g.secret {
+			t.Errorf("rotated again, after %d updates: %v", g.updates, err)
+		}
 	})
 }
 
@@ -173,6 +180,19 @@ func TestWithoutAnOverlapItRefuses(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// More of the SDK's attempts are spent on it than the client has for others.
+func TestIssuedIsStoredThroughThrottling(t *testing.T) {
+	w, g := newRegistrationWorld(t)
+	g.hideSecret = true // who loses it can't read it again
+	defer w.aws.Throttle("PutSecretValue", 2)()
+	if _, err := w.rotator(w.registration(g)).Rotate(t.Context(), secretName); err != nil {
+		t.Fatal(err)
+	}
+	if g.updates != 1 || w.secret(awsfake.Current) != g.secret {
+		t.Errorf("%d updates, current %s", g.updates, w.secret(awsfake.Current))
 	}
 }
 

@@ -84,6 +84,7 @@ type registrar struct {
 	newOnUpdate  bool // it serves for one update
 	keepSecret   bool // an update issues none
 	secretEndsAt int64
+	secretEnded  bool // the one from before the next update has
 
 	mu       sync.Mutex
 	secret   string
@@ -170,6 +171,7 @@ func (g *registrar) update(w http.ResponseWriter, r *http.Request) {
 		g.renewToken()
 	}
 	if !g.keepSecret {
+		g.secretEnded = false
 		old := g.secret
 		g.secret = fmt.Sprintf("issued-%d-not-a-real-one-0123456789abcdef", g.updates)
 		secrets := []string{g.secret}
@@ -189,6 +191,9 @@ func (g *registrar) answer(w http.ResponseWriter, withSecret bool) {
 	if withSecret {
 		members["client_secret"] = g.secret
 		members["client_secret_expires_at"] = g.secretEndsAt
+		if g.secretEnded {
+			members["client_secret_expires_at"] = 1
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(members)
