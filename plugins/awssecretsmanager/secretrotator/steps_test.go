@@ -301,6 +301,7 @@ func (a *movingAPI) UpdateSecretVersionStage(ctx context.Context, in *secretsman
 func TestValuesThatCantBeRotated(t *testing.T) {
 	tests := []struct{ name, field, value, says string }{
 		{"no JSON", "client_secret", firstValue, "no JSON object"},
+		{"an object without a field", "", `{"client_secret": "` + firstValue + `", "other": "x"}`, "name its member"},
 		{"no member", "client_secret", `{"other": "x"}`, `"client_secret"`},
 		{"no string", "client_secret", `{"client_secret": 1}`, `"client_secret"`},
 		{"empty", "client_secret", `{"client_secret": ""}`, `"client_secret"`},
