@@ -1,6 +1,7 @@
 package secretrotator_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -180,6 +181,26 @@ func TestWithoutAnOverlapItRefuses(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A caller that goes away during the update, by a signal for example, does not
+// lose what is issued.
+func TestIssuedIsStoredWhenTheCallerGoes(t *testing.T) {
+	w, g := newRegistrationWorld(t)
+	g.hideSecret = true
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	g.onUpdate = cancel
+	r := w.rotator(w.registration(g))
+	if _, err := r.Rotate(ctx, secretName); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if g.updates != 1 || w.secret(awsfake.Pending) != g.secret {
+		t.Errorf("%d updates, pending %q", g.updates, w.secret(awsfake.Pending))
+	}
+	if _, err := r.Rotate(t.Context(), secretName); err != nil || g.updates != 1 {
+		t.Errorf("gone on with, after %d updates: %v", g.updates, err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/smartcred/smartcred/smartauth/smartauthtest"
 )
@@ -85,6 +86,7 @@ type registrar struct {
 	keepSecret   bool // an update issues none
 	secretEndsAt int64
 	secretEnded  bool // the one from before the next update has
+	onUpdate     func()
 
 	mu       sync.Mutex
 	secret   string
@@ -167,6 +169,10 @@ func (g *registrar) update(w http.ResponseWriter, r *http.Request) {
 		g.t.Errorf("the update changes the registration: %s, want %s", got, want)
 	}
 	g.updates++
+	if g.onUpdate != nil {
+		g.onUpdate()
+		time.Sleep(50 * time.Millisecond) // a client that was to give up does
+	}
 	if g.newOnUpdate {
 		g.renewToken()
 	}
