@@ -325,6 +325,11 @@ func TestStagesMove(t *testing.T) {
 		}
 	}
 	want("staged", "one", none, "two")
+	if _, err := client.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{
+		SecretId: aws.String("smart"), VersionId: &token, VersionStage: aws.String(awsfake.Current),
+	}); code(err) != "InvalidRequestException" {
+		t.Errorf("a version by another one's label: %v", err)
+	}
 	move := func(ctx context.Context, from string) error {
 		in := &secretsmanager.UpdateSecretVersionStageInput{SecretId: aws.String("smart"), VersionStage: aws.String(awsfake.Current), MoveToVersionId: &token}
 		if from != "" {

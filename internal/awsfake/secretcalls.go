@@ -34,7 +34,10 @@ func (c *call) getSecretValue() (any, error) {
 	switch {
 	case in.VersionId != "":
 		v = k.versions[in.VersionId]
-		if v == nil || v.empty() || in.VersionStage != "" && !slices.Contains(v.stages, in.VersionStage) {
+		if v != nil && in.VersionStage != "" && !slices.Contains(v.stages, in.VersionStage) {
+			return nil, refuse("InvalidRequestException", "You provided a VersionStage that is not associated to the provided VersionId.")
+		}
+		if v == nil || v.empty() {
 			return nil, refuse("ResourceNotFoundException", "Secrets Manager can't find the specified secret value for VersionId: "+in.VersionId)
 		}
 	default:

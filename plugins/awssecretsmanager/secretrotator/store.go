@@ -54,7 +54,7 @@ const (
 var answers = map[string]awsclient.Answer{
 	"ResourceNotFoundException": {Err: smartcred.ErrNotFound, Says: "the secret, or its version at that stage, is not there in this account and region"},
 	"ResourceExistsException":   {Err: errExists, Says: "another run stored it"},
-	"InvalidRequestException":   {Err: smartcred.ErrInvalidConfig, Says: "the secret is in no state for this: is it about to be deleted?"},
+	"InvalidRequestException":   {Err: smartcred.ErrInvalidConfig, Says: "the secret is in no state for this: it is about to be deleted, or a label was moved meanwhile"},
 	"InvalidParameterException": {Err: smartcred.ErrInvalidConfig, Says: "a label was moved meanwhile, or the name of secret or version is malformed"},
 	"LimitExceededException":    {Err: smartcred.ErrInvalidConfig, Says: "a quota is used up, of the secret's versions for example"},
 	"DecryptionFailure":         {Err: smartcred.ErrDenied, Says: "the secret's KMS key can't decrypt it: see whether it is disabled or about to be deleted, and that the role has kms:Decrypt"},
