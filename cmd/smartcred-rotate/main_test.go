@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
@@ -301,7 +302,7 @@ func (w *world) rotateSecret() (version string) {
 		Credentials: credentials.NewStaticCredentialsProvider(awsfake.AccessKeyID, awsfake.SecretAccessKey, ""),
 	})
 	id := "smart"
-	out, err := client.RotateSecret(w.t.Context(), &secretsmanager.RotateSecretInput{SecretId: &id})
+	out, err := client.RotateSecret(w.t.Context(), &secretsmanager.RotateSecretInput{SecretId: &id, RotationLambdaARN: aws.String("arn:aws:lambda:eu-central-1:111122223333:function:rotate")})
 	if err != nil {
 		w.t.Fatal(err)
 	}

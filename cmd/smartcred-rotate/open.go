@@ -101,16 +101,17 @@ func (s *settings) setter(ctx context.Context, client *http.Client) (secretrotat
 // secretsManager returns the SDK's client, configured as AWS's own tools are, and
 // what closes its connections.
 func (s *settings) secretsManager(ctx context.Context) (*secretsmanager.Client, func(), error) {
-	o := awsclient.Options{Region: s.region}
+	load := awsclient.Options{Region: s.region}
 	if arn := strings.SplitN(s.secretID, ":", 7); len(arn) == 7 {
-		o.Default = arn[3]
+		load.Default = arn[3]
 	}
-	sdk, closeIdle, err := awsclient.Load(ctx, o)
+	sdk, closeIdle, err := awsclient.Load(ctx, load)
 	if err != nil {
 		return nil, func() {}, err
 	}
 	client := secretsmanager.NewFromConfig(sdk)
-	if err := awsclient.CheckEndpoint(client.Options().BaseEndpoint, s.allowInsecureLoopback); err != nil {
+	o := client.Options()
+	if err := awsclient.CheckEndpoint(o.BaseEndpoint, o.EndpointOptions.UseFIPSEndpoint, o.EndpointOptions.UseDualStackEndpoint, s.allowInsecureLoopback); err != nil {
 		return nil, func() {}, err
 	}
 	return client, closeIdle, nil

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/internal/awsclient"
 )
@@ -33,14 +35,22 @@ func TestEndpoints(t *testing.T) {
 		"":                           {false, false},
 	} {
 		for allow, want := range map[bool]bool{false: c.plain, true: c.allowed} {
-			err := awsclient.CheckEndpoint(&endpoint, allow)
+			err := awsclient.CheckEndpoint(&endpoint, aws.FIPSEndpointStateUnset, aws.DualStackEndpointStateUnset, allow)
 			if (err == nil) != want || err != nil && !errors.Is(err, smartcred.ErrInvalidConfig) {
 				t.Errorf("%q, http allowed on loopback %v: got %v", endpoint, allow, err)
 			}
 		}
 	}
-	if err := awsclient.CheckEndpoint(nil, false); err != nil {
+	const fips, dualStack = aws.FIPSEndpointStateEnabled, aws.DualStackEndpointStateEnabled
+	if err := awsclient.CheckEndpoint(nil, fips, dualStack, false); err != nil {
 		t.Errorf("AWS's own: %v", err)
+	}
+	endpoint := "https://vpce.example.com"
+	if err := awsclient.CheckEndpoint(&endpoint, fips, 0, false); !errors.Is(err, smartcred.ErrInvalidConfig) || !strings.Contains(err.Error(), "AWS_USE_FIPS_ENDPOINT") {
+		t.Errorf("a FIPS endpoint and another: %v", err)
+	}
+	if err := awsclient.CheckEndpoint(&endpoint, 0, dualStack, false); !errors.Is(err, smartcred.ErrInvalidConfig) || !strings.Contains(err.Error(), "AWS_USE_DUALSTACK_ENDPOINT") {
+		t.Errorf("a dual-stack endpoint and another: %v", err)
 	}
 }
 

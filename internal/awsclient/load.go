@@ -93,8 +93,9 @@ var region = regexp.MustCompile(`^[a-z]{2,}(-[a-z0-9]+)+$`)
 func isRegion(s string) bool { return len(s) <= 63 && region.MatchString(s) }
 
 // CheckEndpoint refuses an endpoint of the environment or profile (nil: AWS's
-// own) that is not https, unless it is http on loopback and that is allowed.
-func CheckEndpoint(base *string, allowLoopback bool) error {
+// own) that is not https, unless it is http on loopback and that is allowed; and
+// one beside fips or dualStack, which the SDK refuses at each call.
+func CheckEndpoint(base *string, fips aws.FIPSEndpointState, dualStack aws.DualStackEndpointState, allowLoopback bool) error {
 	if base == nil {
 		return nil
 	}
@@ -107,6 +108,10 @@ func CheckEndpoint(base *string, allowLoopback bool) error {
 		return wrong("is not an absolute URL")
 	case u.User != nil:
 		return wrong("holds a user")
+	case fips == aws.FIPSEndpointStateEnabled:
+		return wrong("goes with no AWS_USE_FIPS_ENDPOINT: turn that off, and name an endpoint that is a FIPS one")
+	case dualStack == aws.DualStackEndpointStateEnabled:
+		return wrong("goes with no AWS_USE_DUALSTACK_ENDPOINT: turn that off")
 	case u.Scheme == "https":
 		return nil
 	case u.Scheme != "http":

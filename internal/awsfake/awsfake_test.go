@@ -203,6 +203,82 @@ func TestKMSRefusals(t *testing.T) {
 	}
 }
 
+// What AWS's table of key states and its documentation of the operations say.
+func TestKeysChangeAsInKMS(t *testing.T) {
+	s := start(t, nil)
+	client := kmsClient(s)
+	ctx := t.Context()
+	key := s.CreateKey(awsfake.Key{})
+	pending := s.CreateKey(awsfake.Key{})
+	s.SetKeyState(pending, awsfake.PendingDeletion)
+	s.SetAlias("alias/there", key)
+	window := func(days int32) *kms.ScheduleKeyDeletionInput {
+		return &kms.ScheduleKeyDeletionInput{KeyId: &key, PendingWindowInDays: &days}
+	}
+	create := func(name, target string) error {
+		_, err := client.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: &name, TargetKeyId: &target})
+		return err
+	}
+	for name, c := range map[string]struct {
+		call func() error
+		want string
+	}{
+		"cancel the deletion of an enabled key": {func() error {
+			_, err := client.CancelKeyDeletion(ctx, &kms.CancelKeyDeletionInput{KeyId: &key})
+			return err
+		}, "KMSInvalidStateException"},
+		"enable a key that is to be deleted": {func() error {
+			_, err := client.EnableKey(ctx, &kms.EnableKeyInput{KeyId: &pending})
+			return err
+		}, "KMSInvalidStateException"},
+		"delete too early":             {func() error { _, err := client.ScheduleKeyDeletion(ctx, window(6)); return err }, "ValidationException"},
+		"alias of a key to be deleted": {func() error { return create("alias/new", pending) }, "KMSInvalidStateException"},
+		"move an alias to one": {func() error {
+			_, err := client.UpdateAlias(ctx, &kms.UpdateAliasInput{AliasName: aws.String("alias/there"), TargetKeyId: &pending})
+			return err
+		}, "KMSInvalidStateException"},
+		"an alias that is there": {func() error { return create("alias/there", key) }, "AlreadyExistsException"},
+		"no alias":               {func() error { return create("smart", key) }, "ValidationException"},
+		"AWS's own alias":        {func() error { return create("alias/aws/smart", key) }, "NotAuthorizedException"},
+		"sign with an elliptic curve key made for encryption": {func() error {
+			_, err := client.CreateKey(ctx, &kms.CreateKeyInput{KeySpec: kmstypes.KeySpecEccNistP384})
+			return err
+		}, "ValidationException"},
+		"no such spec": {func() error {
+			_, err := client.CreateKey(ctx, &kms.CreateKeyInput{KeySpec: "ROT_13"})
+			return err
+		}, "ValidationException"},
+		"an empty key": {func() error {
+			_, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("")})
+			return err
+		}, "ValidationException"},
+	} {
+		if err := c.call(); code(err) != c.want {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+	}
+	out, err := client.CreateKey(ctx, &kms.CreateKeyInput{})
+	if err != nil || out.KeyMetadata.KeySpec != kmstypes.KeySpecSymmetricDefault || out.KeyMetadata.KeyUsage != kmstypes.KeyUsageTypeEncryptDecrypt {
+		t.Errorf("a key without a spec: %+v, %v", out, err)
+	}
+	scheduled, err := client.ScheduleKeyDeletion(ctx, window(7))
+	if err != nil || scheduled.KeyState != kmstypes.KeyStatePendingDeletion || !scheduled.DeletionDate.After(time.Now()) {
+		t.Errorf("scheduled: %+v, %v", scheduled, err)
+	}
+	allow := s.Deny("DeleteAlias", "alias/there")
+	remove := func() error {
+		_, err := client.DeleteAlias(ctx, &kms.DeleteAliasInput{AliasName: aws.String("alias/there")})
+		return err
+	}
+	if err := remove(); code(err) != "AccessDeniedException" {
+		t.Errorf("denied: %v", err)
+	}
+	allow()
+	if err := remove(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestReplicas(t *testing.T) {
 	s := start(t, nil)
 	arn := s.CreateKey(awsfake.Key{MultiRegion: true})
@@ -249,6 +325,11 @@ func TestStagesMove(t *testing.T) {
 		}
 	}
 	want("staged", "one", none, "two")
+	if _, err := client.GetSecretValue(t.Context(), &secretsmanager.GetSecretValueInput{
+		SecretId: aws.String("smart"), VersionId: &token, VersionStage: aws.String(awsfake.Current),
+	}); code(err) != "InvalidRequestException" {
+		t.Errorf("a version by another one's label: %v", err)
+	}
 	move := func(ctx context.Context, from string) error {
 		in := &secretsmanager.UpdateSecretVersionStageInput{SecretId: aws.String("smart"), VersionStage: aws.String(awsfake.Current), MoveToVersionId: &token}
 		if from != "" {
@@ -276,6 +357,20 @@ func TestStagesMove(t *testing.T) {
 	want("denied", "AccessDeniedException", "AccessDeniedException", "AccessDeniedException")
 	allow()
 	want("restored", "three", "two", "two")
+}
+
+func TestRotationNeedsAFunction(t *testing.T) {
+	s := start(t, nil)
+	client := secretsClient(s)
+	s.CreateSecret("smart", "")
+	if _, err := client.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{
+		SecretId: aws.String("smart"), SecretString: aws.String("one"), VersionStages: []string{"MINE"},
+	}); err != nil || s.SecretString("smart", awsfake.Current) != "one" {
+		t.Errorf("the first version is not current: %v", err)
+	}
+	if _, err := client.RotateSecret(t.Context(), &secretsmanager.RotateSecretInput{SecretId: aws.String("smart")}); code(err) != "InvalidRequestException" {
+		t.Error(err)
+	}
 }
 
 func TestFaults(t *testing.T) {

@@ -3,6 +3,7 @@ package awsfake
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -73,7 +74,7 @@ func (c *call) sign() (any, error) {
 		GrantTokens      []string
 		DryRun           *bool
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decode(&in, "KeyId", "Message", "SigningAlgorithm"); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
@@ -127,7 +128,7 @@ func (c *call) getPublicKey() (any, error) {
 		KeyId       string
 		GrantTokens []string
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decode(&in, "KeyId"); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
@@ -158,7 +159,7 @@ func (c *call) describeKey() (any, error) {
 		KeyId       string
 		GrantTokens []string
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decode(&in, "KeyId"); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
@@ -204,25 +205,51 @@ func (c *call) createKey() (any, error) {
 	if err := c.decode(&in); err != nil {
 		return nil, err
 	}
+	setDefault(&in.KeySpec, "SYMMETRIC_DEFAULT")
+	usages, ok := usages[in.KeySpec]
+	if !ok {
+		return nil, refuse("ValidationException", "1 validation error detected: Value at 'keySpec' failed to satisfy constraint: Member must satisfy enum value set")
+	}
+	setDefault(&in.KeyUsage, "ENCRYPT_DECRYPT")
+	if !slices.Contains(usages, in.KeyUsage) {
+		return nil, refuse("ValidationException", "KeyUsage "+in.KeyUsage+" is not compatible with KeySpec "+in.KeySpec)
+	}
+	c.mu.Lock()
+	err := c.allowed("*")
+	c.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
 	arn := c.CreateKey(Key{Spec: in.KeySpec, Usage: in.KeyUsage, Origin: in.Origin, MultiRegion: in.MultiRegion, Region: c.region, Account: c.account})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return map[string]any{"KeyMetadata": c.mustKey(arn).metadata(arn)}, nil
 }
 
-type aliasInput struct{ AliasName, TargetKeyId string }
+// usages are the KeyUsages that each KeySpec of CreateKey can have.
+var usages = map[string][]string{
+	"SYMMETRIC_DEFAULT": {"ENCRYPT_DECRYPT"},
+	"RSA_2048":          {"ENCRYPT_DECRYPT", "SIGN_VERIFY"},
+	"RSA_3072":          {"ENCRYPT_DECRYPT", "SIGN_VERIFY"},
+	"RSA_4096":          {"ENCRYPT_DECRYPT", "SIGN_VERIFY"},
+	"ECC_NIST_P256":     {"SIGN_VERIFY"},
+	"ECC_NIST_P384":     {"SIGN_VERIFY"},
+}
 
 func (c *call) createAlias() (any, error) { return c.setAlias(false) }
 func (c *call) updateAlias() (any, error) { return c.setAlias(true) }
 
 func (c *call) setAlias(exists bool) (any, error) {
-	var in aliasInput
-	if err := c.decode(&in); err != nil {
+	var in struct{ AliasName, TargetKeyId string }
+	if err := c.decode(&in, "AliasName", "TargetKeyId"); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	alias := aliasARN(c.region, c.account, in.AliasName)
+	alias, err := c.ownAlias(in.AliasName)
+	if err != nil {
+		return nil, err
+	}
 	was, there := c.aliases[alias]
 	switch {
 	case there && !exists:
@@ -230,25 +257,46 @@ func (c *call) setAlias(exists bool) (any, error) {
 	case !there && exists:
 		return nil, refuse("NotFoundException", "Alias "+alias+" is not found.")
 	}
-	k, _, err := c.find(in.TargetKeyId)
+	k, arn, err := c.find(in.TargetKeyId)
 	if err != nil {
 		return nil, err
 	}
 	if exists && (c.keys[was].Usage != k.Usage || (c.keys[was].Private == nil) != (k.Private == nil)) {
 		return nil, refuse("ValidationException", "Alias must point to a key of the same type and usage.")
 	}
+	if k.state == PendingDeletion {
+		return nil, k.usable(arn)
+	}
 	c.aliases[alias] = k.id
 	return struct{}{}, nil
 }
 
+// ownAlias returns the ARN of an alias of the caller's account and region that it
+// may change; c.mu is held.
+func (c *call) ownAlias(name string) (string, error) {
+	switch {
+	case !aliasName.MatchString(name):
+		return "", refuse("ValidationException", "Alias must start with the prefix \"alias/\". Please see https://docs.aws.amazon.com/kms/latest/developerguide/programming-aliases.html")
+	case strings.HasPrefix(name, "alias/aws/"):
+		return "", refuse("NotAuthorizedException", "")
+	}
+	alias := aliasARN(c.region, c.account, name)
+	return alias, c.allowed(alias)
+}
+
+var aliasName = regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]{1,250}$`)
+
 func (c *call) deleteAlias() (any, error) {
 	var in struct{ AliasName string }
-	if err := c.decode(&in); err != nil {
+	if err := c.decode(&in, "AliasName"); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	alias := aliasARN(c.region, c.account, in.AliasName)
+	alias, err := c.ownAlias(in.AliasName)
+	if err != nil {
+		return nil, err
+	}
 	if _, ok := c.aliases[alias]; !ok {
 		return nil, refuse("NotFoundException", "Alias "+alias+" is not found.")
 	}
@@ -256,19 +304,62 @@ func (c *call) deleteAlias() (any, error) {
 	return struct{}{}, nil
 }
 
-func (c *call) disableKey() (any, error)        { return c.setState(Disabled) }
-func (c *call) enableKey() (any, error)         { return c.setState(Enabled) }
-func (c *call) cancelKeyDeletion() (any, error) { return c.setState(Disabled) }
+func (c *call) disableKey() (any, error) { return c.switchKey(Disabled) }
+func (c *call) enableKey() (any, error)  { return c.switchKey(Enabled) }
 
-func (c *call) scheduleKeyDeletion() (any, error) { return c.setState(PendingDeletion) }
+func (c *call) switchKey(state string) (any, error) {
+	_, err := c.setState(state, func(k *key, arn string) error {
+		if k.state == PendingDeletion || k.state == PendingImport {
+			return k.usable(arn)
+		}
+		return nil
+	})
+	return struct{}{}, err
+}
 
-func (c *call) setState(state string) (any, error) {
+func (c *call) cancelKeyDeletion() (any, error) {
+	arn, err := c.setState(Disabled, func(k *key, arn string) error {
+		if k.state != PendingDeletion {
+			return refuse("KMSInvalidStateException", arn+" is not pending deletion.")
+		}
+		return nil
+	})
+	return map[string]any{"KeyId": arn}, err
+}
+
+// setState changes the state of the key that is named, unless refused says why not.
+func (c *call) setState(state string, refused func(k *key, arn string) error) (arn string, err error) {
+	var in struct{ KeyId string }
+	if err := c.decode(&in, "KeyId"); err != nil {
+		return "", err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k, arn, err := c.find(in.KeyId)
+	if err == nil {
+		err = refused(k, arn)
+	}
+	if err != nil {
+		return "", err
+	}
+	k.state = state
+	return arn, nil
+}
+
+func (c *call) scheduleKeyDeletion() (any, error) {
 	var in struct {
 		KeyId               string
-		PendingWindowInDays int
+		PendingWindowInDays *int
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decode(&in, "KeyId"); err != nil {
 		return nil, err
+	}
+	days := 30
+	if in.PendingWindowInDays != nil {
+		days = *in.PendingWindowInDays
+	}
+	if days < 7 || days > 30 {
+		return nil, refuse("ValidationException", "PendingWindowInDays must be between 7 and 30.")
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -276,11 +367,13 @@ func (c *call) setState(state string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.state == PendingDeletion && c.operation != "CancelKeyDeletion" {
+	if k.state == PendingDeletion {
 		return nil, k.usable(arn)
 	}
-	k.state = state
-	return map[string]any{"KeyId": arn}, nil
+	k.state = PendingDeletion
+	return map[string]any{
+		"KeyId": arn, "KeyState": PendingDeletion, "PendingWindowInDays": days, "DeletionDate": seconds(c.now().AddDate(0, 0, days)),
+	}, nil
 }
 
 // seconds is a time as AWS JSON has it: seconds since 1970, with a fraction.

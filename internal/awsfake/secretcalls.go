@@ -21,7 +21,7 @@ func (c *call) present(id string) (*secret, error) {
 
 func (c *call) getSecretValue() (any, error) {
 	var in struct{ SecretId, VersionId, VersionStage string }
-	if err := c.decode(&in); err != nil {
+	if err := c.decode(&in, "SecretId"); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
@@ -34,7 +34,10 @@ func (c *call) getSecretValue() (any, error) {
 	switch {
 	case in.VersionId != "":
 		v = k.versions[in.VersionId]
-		if v == nil || v.empty() || in.VersionStage != "" && !slices.Contains(v.stages, in.VersionStage) {
+		if v != nil && in.VersionStage != "" && !slices.Contains(v.stages, in.VersionStage) {
+			return nil, refuse("InvalidRequestException", "You provided a VersionStage that is not associated to the provided VersionId.")
+		}
+		if v == nil || v.empty() {
 			return nil, refuse("ResourceNotFoundException", "Secrets Manager can't find the specified secret value for VersionId: "+in.VersionId)
 		}
 	default:
@@ -65,11 +68,11 @@ func (c *call) putSecretValue() (any, error) {
 		VersionStages                []string
 		RotationToken                string
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decode(&in, "SecretId"); err != nil {
 		return nil, err
 	}
-	if n := len(in.ClientRequestToken); n < 32 || n > 64 {
-		return nil, refuse("InvalidParameterException", "ClientRequestToken must be 32-64 characters long.")
+	if err := checkToken(in.ClientRequestToken); err != nil {
+		return nil, err
 	}
 	if (in.SecretString == nil) == (in.SecretBinary == nil) {
 		return nil, refuse("InvalidRequestException", "You must provide either SecretString or SecretBinary.")
@@ -94,11 +97,21 @@ func (c *call) putSecretValue() (any, error) {
 		}
 		v.text, v.binary, v.created = in.SecretString, in.SecretBinary, c.now()
 	}
+	if k.at(Current) == nil && len(k.versions) == 1 { // the first version is the current one
+		k.label(Current, v)
+	}
 	for _, stage := range in.VersionStages {
 		k.label(stage, v)
 	}
 	k.changed = c.now()
 	return map[string]any{"ARN": k.arn, "Name": k.name, "VersionId": v.id, "VersionStages": slices.Clone(v.stages)}, nil
+}
+
+func checkToken(token string) error {
+	if n := len(token); n < 32 || n > 64 {
+		return refuse("InvalidParameterException", "ClientRequestToken must be 32-64 characters long.")
+	}
+	return nil
 }
 
 func (v *version) same(text *string, binary []byte) bool {
@@ -110,7 +123,7 @@ func (v *version) same(text *string, binary []byte) bool {
 
 func (c *call) describeSecret() (any, error) {
 	var in struct{ SecretId string }
-	if err := c.decode(&in); err != nil {
+	if err := c.decode(&in, "SecretId"); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
@@ -144,14 +157,22 @@ func (c *call) createSecret() (any, error) {
 		SecretBinary                          []byte
 		Tags                                  []map[string]string
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decode(&in, "Name"); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.allowed(in.Name); err != nil {
+		return nil, err
+	}
 	for _, k := range c.secrets {
 		if k.name == in.Name && k.region == c.region && k.account == c.account {
 			return nil, refuse("ResourceExistsException", "The operation failed because the secret "+in.Name+" already exists.")
+		}
+	}
+	if in.SecretString != nil || in.SecretBinary != nil {
+		if err := checkToken(in.ClientRequestToken); err != nil {
+			return nil, err
 		}
 	}
 	k := c.makeSecret(c.region, c.account, in.Name)
@@ -170,13 +191,19 @@ func (c *call) rotateSecret() (any, error) {
 		RotationRules                                   map[string]any
 		RotateImmediately                               *bool
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decode(&in, "SecretId"); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k, err := c.present(in.SecretId)
 	if err != nil {
+		return nil, err
+	}
+	if in.RotationLambdaARN == "" && !k.rotation {
+		return nil, refuse("InvalidRequestException", "No Lambda rotation function ARN is associated with this secret.")
+	}
+	if err := checkToken(in.ClientRequestToken); err != nil {
 		return nil, err
 	}
 	if pending := k.at(Pending); pending != nil && pending != k.at(Current) && pending.id != in.ClientRequestToken {
@@ -193,7 +220,7 @@ func (c *call) rotateSecret() (any, error) {
 
 func (c *call) updateSecretVersionStage() (any, error) {
 	var in struct{ SecretId, VersionStage, RemoveFromVersionId, MoveToVersionId string }
-	if err := c.decode(&in); err != nil {
+	if err := c.decode(&in, "SecretId", "VersionStage"); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
@@ -229,7 +256,7 @@ func (c *call) deleteSecret() (any, error) {
 		RecoveryWindowInDays       int
 		ForceDeleteWithoutRecovery bool
 	}
-	if err := c.decode(&in); err != nil {
+	if err := c.decode(&in, "SecretId"); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
@@ -247,7 +274,7 @@ func (c *call) deleteSecret() (any, error) {
 
 func (c *call) restoreSecret() (any, error) {
 	var in struct{ SecretId string }
-	if err := c.decode(&in); err != nil {
+	if err := c.decode(&in, "SecretId"); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()

@@ -1,7 +1,6 @@
 package awsfake
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"encoding/pem"
@@ -10,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -299,12 +299,28 @@ func (c *call) keep(code string) {
 	c.requests = append(c.requests, c.record)
 }
 
-// decode reads the request's input, strictly.
-func (c *call) decode(input any) error {
-	d := json.NewDecoder(bytes.NewReader(c.body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(input); err != nil {
-		return &Error{http.StatusBadRequest, "SerializationException", err.Error()}
+// decode reads the request's input, strictly: an object with members that the
+// operation has, spelled so, and those that it needs.
+func (c *call) decode(input any, required ...string) error {
+	malformed := func(why string) error { return &Error{http.StatusBadRequest, "SerializationException", why} }
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(c.body, &members); err != nil || members == nil {
+		return malformed("the body is no JSON object")
+	}
+	known := reflect.TypeOf(input).Elem()
+	for name := range members {
+		if _, ok := known.FieldByName(name); !ok {
+			return malformed(c.operation + " has no member " + name)
+		}
+	}
+	if err := json.Unmarshal(c.body, input); err != nil {
+		return malformed(err.Error())
+	}
+	for _, name := range required {
+		if reflect.ValueOf(input).Elem().FieldByName(name).IsZero() {
+			return refuse("ValidationException", "1 validation error detected: Value at '"+strings.ToLower(name[:1])+name[1:]+
+				"' failed to satisfy constraint: Member must not be null")
+		}
 	}
 	return nil
 }

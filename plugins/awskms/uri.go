@@ -41,7 +41,8 @@ func open(ctx context.Context, u *url.URL, opts *signer.OpenOptions) (signer.Sig
 		return nil, err
 	}
 	client := kms.NewFromConfig(cfg)
-	if err := awsclient.CheckEndpoint(client.Options().BaseEndpoint, opts.AllowInsecureLoopback); err != nil {
+	o := client.Options()
+	if err := awsclient.CheckEndpoint(o.BaseEndpoint, o.EndpointOptions.UseFIPSEndpoint, o.EndpointOptions.UseDualStackEndpoint, opts.AllowInsecureLoopback); err != nil {
 		return nil, err
 	}
 	s, err := New(client, key, &Options{

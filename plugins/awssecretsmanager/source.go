@@ -165,7 +165,7 @@ func byMessage(code, message string) (awsclient.Answer, bool) {
 		return awsclient.Answer{Err: smartcred.ErrNotFound, Says: "the secret has no version at that stage"}, true
 	case code == "InvalidRequestException" && says("deletion", "deleted"):
 		return awsclient.Answer{Err: smartcred.ErrNotFound, Says: "the secret is about to be deleted: aws secretsmanager restore-secret keeps it"}, true
-	case code == "AccessDeniedException" && says("kms"):
+	case code == "AccessDeniedException" && says("access to kms", "kms:"): // not a user's or secret's name
 		return awsclient.Answer{Err: smartcred.ErrDenied, Says: "the policies do not allow kms:Decrypt with the key that the secret is encrypted with"}, true
 	default:
 		return awsclient.Answer{}, false

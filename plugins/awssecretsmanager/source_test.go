@@ -166,6 +166,7 @@ func TestFaultsThenRecovery(t *testing.T) {
 		"not found":           {answer(400, "ResourceNotFoundException"), smartcred.ErrNotFound, "ResourceNotFoundException: there is no such secret"},
 		"denied":              {func(s *awsfake.Server) func() { return s.Deny("", "") }, smartcred.ErrDenied, "AccessDeniedException: the policies of role"},
 		"denied by its key":   {fault(awsfake.Fault{Error: &awsfake.Error{Status: 400, Code: "AccessDeniedException", Message: "Access to KMS is not allowed"}}), smartcred.ErrDenied, "kms:Decrypt"},
+		"denied, named kms":   {fault(awsfake.Fault{Error: &awsfake.Error{Status: 400, Code: "AccessDeniedException", Message: "User: arn:aws:iam::111122223333:user/kms-app is not authorized to perform: secretsmanager:GetSecretValue"}}), smartcred.ErrDenied, "policies of role"},
 		"can't be decrypted":  {func(s *awsfake.Server) func() { return s.FailDecryption("smart") }, smartcred.ErrDenied, "DecryptionFailure: the KMS key"},
 		"other state":         {answer(400, "InvalidRequestException"), smartcred.ErrInvalidConfig, "can't be read in the state"},
 		"malformed":           {answer(400, "InvalidParameterException"), smartcred.ErrInvalidConfig, "InvalidParameterException"},

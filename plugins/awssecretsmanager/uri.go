@@ -35,7 +35,8 @@ func open(ctx context.Context, u *url.URL, opts *secretsource.OpenOptions) (secr
 		return nil, err
 	}
 	client := secretsmanager.NewFromConfig(cfg)
-	if err := awsclient.CheckEndpoint(client.Options().BaseEndpoint, opts.AllowInsecureLoopback); err != nil {
+	o := client.Options()
+	if err := awsclient.CheckEndpoint(o.BaseEndpoint, o.EndpointOptions.UseFIPSEndpoint, o.EndpointOptions.UseDualStackEndpoint, opts.AllowInsecureLoopback); err != nil {
 		return nil, err
 	}
 	s, err := New(client, name, nil)

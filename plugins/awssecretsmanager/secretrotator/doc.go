@@ -28,7 +28,8 @@
 //     issue one ([Issuer]).
 //   - setSecret has the server take it: [Setter].
 //   - testSecret proves that the server takes it: [Tester].
-//   - finishSecret moves AWSCURRENT to it; AWSPREVIOUS moves along.
+//   - finishSecret moves AWSCURRENT to it; AWSPREVIOUS moves along. It takes
+//     AWSPENDING off: what is pending was never current.
 //
 // Each step may run again, after it failed, was cut off, or succeeded: a version
 // that has a value keeps it, and one that is AWSCURRENT is done with. Consumers

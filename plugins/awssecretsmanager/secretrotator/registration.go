@@ -33,7 +33,7 @@ import (
 // anything else is done; a token that is new before there is a secret is stored
 // with the current one. Where the registration, when it is read, has another
 // secret than the current one, an update went through that was not stored: that
-// secret is taken and nothing is sent.
+// secret is taken and nothing is sent, unless it has ended.
 type Registration struct {
 	opts     RegistrationOptions
 	exchange exchanger
@@ -56,7 +56,8 @@ type RegistrationOptions struct {
 	// HTTPClient is copied; nil: one that speaks TLS 1.2 or later. Its Jar and
 	// CheckRedirect are not used.
 	HTTPClient *http.Client
-	// Timeout bounds each request; 0: 30 s.
+	// Timeout bounds each request; 0: 30 s. An update that has begun ends by it
+	// alone: what the server issues is stored though the caller's context ended.
 	Timeout time.Duration
 	// AllowInsecureLoopback accepts http, on loopback addresses only.
 	AllowInsecureLoopback bool
@@ -114,7 +115,11 @@ func (g *Registration) Issue(ctx context.Context, current Value, keep func(conte
 		return Value{}, err
 	}
 	if g.isNew(current, registered) {
-		return g.pending(current, registered)
+		next, doubt := g.pending(current, registered)
+		if !ended(next.number(expiresAt)) {
+			return next, doubt
+		}
+		// It serves nobody: another one is asked for.
 	}
 	if _, changed := newToken(current, registered); changed {
 		if current, err = g.keepToken(ctx, current, registered, keep); err != nil {
@@ -128,7 +133,11 @@ func (g *Registration) Issue(ctx context.Context, current Value, keep func(conte
 	if err != nil {
 		return Value{}, err
 	}
-	updated, err := g.exchange.do(ctx, http.MethodPut, endpoint, token, body)
+	if err := ctx.Err(); err != nil {
+		return Value{}, err
+	}
+	// What the server issues is said once: a caller that goes away does not lose it.
+	updated, err := g.exchange.do(context.WithoutCancel(ctx), http.MethodPut, endpoint, token, body)
 	switch {
 	case errors.Is(err, errNoAnswer):
 		return Value{}, fmt.Errorf("update the registration: %w; the server may have issued a secret all the same, and take the old one no more: run createSecret for this version again at once, which reads it from the server", err)

@@ -1,6 +1,7 @@
 package secretrotator_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -150,6 +151,13 @@ func TestSecretsThatEnd(t *testing.T) {
 		if w.secret(awsfake.Current) != firstValue {
 			t.Error("AWSCURRENT moved")
 		}
+		// As the error says: and the server's answer to a read is not taken again.
+		g.secretEndsAt = 0
+		g.secretEnded = true
+		w.aws.MoveStage(secretName, awsfake.Pending, "")
+		if _, err := r.Rotate(t.Context(), secretName); err != nil || g.updates != 2 || w.secret(awsfake.Current) != g.secret {
+			t.Errorf("rotated again, after %d updates: %v", g.updates, err)
+		}
 	})
 }
 
@@ -173,6 +181,39 @@ func TestWithoutAnOverlapItRefuses(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A caller that goes away during the update, by a signal for example, does not
+// lose what is issued.
+func TestIssuedIsStoredWhenTheCallerGoes(t *testing.T) {
+	w, g := newRegistrationWorld(t)
+	g.hideSecret = true
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	g.onUpdate = cancel
+	r := w.rotator(w.registration(g))
+	if _, err := r.Rotate(ctx, secretName); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if g.updates != 1 || w.secret(awsfake.Pending) != g.secret {
+		t.Errorf("%d updates, pending %q", g.updates, w.secret(awsfake.Pending))
+	}
+	if _, err := r.Rotate(t.Context(), secretName); err != nil || g.updates != 1 {
+		t.Errorf("gone on with, after %d updates: %v", g.updates, err)
+	}
+}
+
+// More of the SDK's attempts are spent on it than the client has for others.
+func TestIssuedIsStoredThroughThrottling(t *testing.T) {
+	w, g := newRegistrationWorld(t)
+	g.hideSecret = true // who loses it can't read it again
+	defer w.aws.Throttle("PutSecretValue", 2)()
+	if _, err := w.rotator(w.registration(g)).Rotate(t.Context(), secretName); err != nil {
+		t.Fatal(err)
+	}
+	if g.updates != 1 || w.secret(awsfake.Current) != g.secret {
+		t.Errorf("%d updates, current %s", g.updates, w.secret(awsfake.Current))
 	}
 }
 

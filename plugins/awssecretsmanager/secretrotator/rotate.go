@@ -53,14 +53,15 @@ func (r *Rotator) RunStep(ctx context.Context, step Step, secretID, version stri
 }
 
 // pending returns the version of a rotation that has begun and is not finished;
-// empty if there is none.
+// empty if there is none. One that is AWSPREVIOUS was finished: functions may leave
+// AWSPENDING on what they made current.
 func (r *Rotator) pending(ctx context.Context, secretID string) (string, error) {
 	secret, err := r.store.describe(ctx, secretID)
 	if err != nil {
 		return "", fmt.Errorf("secretrotator: rotate: %w", err)
 	}
 	for _, version := range slices.Sorted(maps.Keys(secret.stages)) {
-		if secret.staged(version, stagePending) && !secret.staged(version, stageCurrent) {
+		if secret.staged(version, stagePending) && !secret.staged(version, stageCurrent) && !secret.staged(version, stagePrevious) {
 			return version, nil
 		}
 	}

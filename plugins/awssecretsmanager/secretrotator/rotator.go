@@ -202,10 +202,15 @@ func (r *Rotator) step(ctx context.Context, e Event, managed bool) (err error) {
 	case managed && !secret.rotationEnabled:
 		return &smartcred.ConfigError{Option: "secret", Problem: "rotation is not enabled for it: run aws secretsmanager rotate-secret with --rotation-lambda-arn and --rotation-rules"}
 	case secret.staged(e.ClientRequestToken, stageCurrent):
+		if e.Step == StepFinish && secret.staged(e.ClientRequestToken, stagePending) {
+			j.unlabel(ctx)
+		}
 		return nil
 	case !known && !managed && e.Step == StepCreate:
 	case !known:
 		return &StoreError{Op: "find version " + e.ClientRequestToken, Err: fmt.Errorf("%w: it has no staging label: this rotation was cancelled, or another took its place; begin another", smartcred.ErrNotFound)}
+	case secret.staged(e.ClientRequestToken, stagePrevious):
+		return &smartcred.ConfigError{Option: "version", Problem: e.ClientRequestToken + " is staged AWSPREVIOUS: it was current before, and is not made so again; take AWSPENDING off it and rotate again"}
 	case !secret.staged(e.ClientRequestToken, stagePending):
 		return &smartcred.ConfigError{Option: "version", Problem: e.ClientRequestToken + " is not staged AWSPENDING: another rotation took its place, or this one was cancelled"}
 	}

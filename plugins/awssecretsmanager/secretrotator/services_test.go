@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/smartcred/smartcred/smartauth/smartauthtest"
 )
@@ -84,6 +85,8 @@ type registrar struct {
 	newOnUpdate  bool // it serves for one update
 	keepSecret   bool // an update issues none
 	secretEndsAt int64
+	secretEnded  bool // the one from before the next update has
+	onUpdate     func()
 
 	mu       sync.Mutex
 	secret   string
@@ -166,10 +169,15 @@ func (g *registrar) update(w http.ResponseWriter, r *http.Request) {
 		g.t.Errorf("the update changes the registration: %s, want %s", got, want)
 	}
 	g.updates++
+	if g.onUpdate != nil {
+		g.onUpdate()
+		time.Sleep(50 * time.Millisecond) // a client that was to give up does
+	}
 	if g.newOnUpdate {
 		g.renewToken()
 	}
 	if !g.keepSecret {
+		g.secretEnded = false
 		old := g.secret
 		g.secret = fmt.Sprintf("issued-%d-not-a-real-one-0123456789abcdef", g.updates)
 		secrets := []string{g.secret}
@@ -189,6 +197,9 @@ func (g *registrar) answer(w http.ResponseWriter, withSecret bool) {
 	if withSecret {
 		members["client_secret"] = g.secret
 		members["client_secret_expires_at"] = g.secretEndsAt
+		if g.secretEnded {
+			members["client_secret_expires_at"] = 1
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(members)

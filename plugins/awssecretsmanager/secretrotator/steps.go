@@ -10,10 +10,6 @@ import (
 	"github.com/smartcred/smartcred"
 )
 
-// storeTimeout is how long a secret that a server has issued may take to be
-// stored, whatever becomes of the caller.
-const storeTimeout = 30 * time.Second
-
 // expiresAt is the member that says when a client secret ends, in seconds since
 // 1970; 0: never. RFC 7591 section 3.2.1.
 const expiresAt = "client_secret_expires_at"
@@ -106,9 +102,7 @@ func (j *job) issue(ctx context.Context, issuer Issuer, current Value) error {
 		}
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	if failed := j.store.put(ctx, j.event, next, stagePending); failed != nil {
+	if failed := j.store.putIssued(ctx, j.event, next, stagePending); failed != nil {
 		return errors.Join(fmt.Errorf("the server issued a secret that is not stored, and may take the old one no more: run createSecret for this version again at once: %w", failed), err)
 	}
 	if end := next.number(expiresAt); end != 0 && !j.secret.next.IsZero() && time.Unix(end, 0).Before(j.secret.next) {
@@ -123,11 +117,9 @@ func (j *job) keep(ctx context.Context, current, v Value) error {
 	if !v.Secret().Equal(current.Secret()) {
 		return errors.New("what is to be kept has another client secret than the current value")
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
 	e := j.event
 	e.ClientRequestToken = newVersion()
-	return j.store.put(ctx, e, v, stageCurrent)
+	return j.store.putIssued(ctx, e, v, stageCurrent)
 }
 
 func (j *job) test(ctx context.Context, change Change) error {
@@ -136,7 +128,7 @@ func (j *job) test(ctx context.Context, change Change) error {
 		return err
 	}
 	if _, ok := j.setter.(Issuer); ok {
-		return fmt.Errorf("%w; nothing was finished. Run testSecret again: some servers take minutes. If it stays so, take AWSPENDING off version %s and rotate again: the secret is read from the server then", err, change.Version)
+		return fmt.Errorf("%w; nothing was finished. Run testSecret again: some servers take minutes. If it stays so, %s: the secret is read from the server then", err, anew(change.Version))
 	}
 	return fmt.Errorf("%w; nothing was finished, and AWSCURRENT serves on. Run setSecret and testSecret again; to begin anew, take AWSPENDING off version %s", err, change.Version)
 }
@@ -150,16 +142,44 @@ func (j *job) finish(ctx context.Context) error {
 	if err := j.alive(pending); err != nil {
 		return err
 	}
-	return j.store.finish(ctx, j.event.SecretID, j.secret.current(), j.event.ClientRequestToken)
+	if err := j.store.move(ctx, j.event.SecretID, stageCurrent, j.secret.current(), j.event.ClientRequestToken); err != nil {
+		// An answer that was lost on the way may have been a yes, which makes the
+		// SDK's next attempt a no: the label is where it was to go.
+		now, lookErr := j.store.describe(ctx, j.event.SecretID)
+		if lookErr != nil || !now.staged(j.event.ClientRequestToken, stageCurrent) {
+			return err
+		}
+	}
+	j.unlabel(ctx)
+	return nil
+}
+
+// unlabel takes AWSPENDING off a version that is current. Left there it would make
+// the version pending again when another becomes current: the next rotation would
+// go back to it. Where that fails the rotation is done all the same: AWS takes both
+// for its end, and a step that runs again tries again.
+func (j *job) unlabel(ctx context.Context) {
+	if err := j.store.move(ctx, j.event.SecretID, stagePending, j.event.ClientRequestToken, ""); err != nil {
+		j.log(ctx, slog.LevelWarn, "the version is current, and keeps the label AWSPENDING", append(j.attrs(), slog.String("error", err.Error()))...)
+	}
 }
 
 // alive refuses a secret that its server has ended. Only who issues secrets
 // says when they end: beside others the member is about the one before.
 func (j *job) alive(pending Value) error {
 	end := pending.number(expiresAt)
-	if _, ok := j.setter.(Issuer); !ok || end == 0 || time.Now().Before(time.Unix(end, 0)) {
+	if _, ok := j.setter.(Issuer); !ok || !ended(end) {
 		return nil
 	}
-	return fmt.Errorf("the new secret expired %s: take AWSPENDING off version %s and rotate again: %w",
-		time.Unix(end, 0).UTC().Format(time.RFC3339), j.event.ClientRequestToken, ErrRefused)
+	return fmt.Errorf("the new secret expired %s: %s: %w",
+		time.Unix(end, 0).UTC().Format(time.RFC3339), anew(j.event.ClientRequestToken), ErrRefused)
 }
+
+// anew says how to begin anew where the server issues secrets: what else it issued
+// is in the version that is given up.
+func anew(version string) string {
+	return "take AWSPENDING off version " + version + " and rotate again, but put its registration_access_token into AWSCURRENT first, if it is another one there"
+}
+
+// ended reports whether a client_secret_expires_at has passed.
+func ended(end int64) bool { return end != 0 && !time.Now().Before(time.Unix(end, 0)) }

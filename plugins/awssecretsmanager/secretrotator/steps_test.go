@@ -28,7 +28,11 @@ func TestEachStepMayRunAgain(t *testing.T) {
 			if err := w.invoke(r, step, version); err != nil {
 				t.Fatal(err)
 			}
-			switch value := w.secret(awsfake.Pending); {
+			stage := awsfake.Pending
+			if step == secretrotator.StepFinish {
+				stage = awsfake.Current
+			}
+			switch value := w.secret(stage); {
 			case made == "":
 				made = value
 			case value != made:
@@ -183,10 +187,83 @@ func TestByHand(t *testing.T) {
 			t.Errorf("steps worked at %v", versions)
 		}
 	}
-	// The next one is another version, although the last is still staged AWSPENDING.
+	if version := w.aws.Version(secretName, awsfake.Pending); version != "" {
+		t.Errorf("%s is still staged AWSPENDING", version)
+	}
 	again, err := r.Rotate(t.Context(), w.arn)
 	if err != nil || again == versions[0] || w.aws.Version(secretName, awsfake.Previous) != versions[0] {
 		t.Errorf("rotated to %s: %v", again, err)
+	}
+}
+
+// What was current once is not gone back to: a label AWSPENDING that a finished
+// rotation left on it is no rotation that has begun.
+func TestFinishedIsNotPending(t *testing.T) {
+	tests := []struct {
+		name   string
+		finish func(w *world, r *secretrotator.Rotator, version string)
+	}{
+		{"finished here", func(w *world, r *secretrotator.Rotator, version string) {
+			if err := w.invoke(r, secretrotator.StepFinish, version); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+		{"finished, and run again", func(w *world, r *secretrotator.Rotator, version string) {
+			w.aws.MoveStage(secretName, awsfake.Current, version)
+			if err := w.invoke(r, secretrotator.StepFinish, version); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+		{"finished by another function, which leaves the label", func(w *world, _ *secretrotator.Rotator, version string) {
+			w.aws.MoveStage(secretName, awsfake.Current, version)
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t, "", firstValue)
+			r := w.rotator(w.hook(newHookService(t, w.ehr), nil))
+			version := w.begin()
+			for _, step := range secretrotator.Steps[:3] {
+				if err := w.invoke(r, step, version); err != nil {
+					t.Fatal(err)
+				}
+			}
+			test.finish(w, r, version)
+			leaked := w.secret(awsfake.Current)
+			w.aws.PutSecret(secretName, "put by hand, because the other one leaked")
+			if w.aws.Version(secretName, awsfake.Pending) == version {
+				if err := w.invoke(r, secretrotator.StepFinish, version); err == nil || !strings.Contains(err.Error(), "AWSPREVIOUS") {
+					t.Errorf("finishSecret of a version that was current: %v", err)
+				}
+			}
+			if _, err := r.Rotate(t.Context(), secretName); err != nil {
+				t.Fatal(err)
+			}
+			if w.secret(awsfake.Current) == leaked {
+				t.Error("the secret from before is current again")
+			}
+		})
+	}
+}
+
+// The SDK sends a request again whose answer was lost. That it is refused then,
+// because the label was moved by the first, is no failure.
+func TestLostAnswerOfFinish(t *testing.T) {
+	w := newWorld(t, "", firstValue)
+	r := w.rotator(w.hook(newHookService(t, w.ehr), nil))
+	version := w.begin()
+	for _, step := range secretrotator.Steps[:3] {
+		if err := w.invoke(r, step, version); err != nil {
+			t.Fatal(err)
+		}
+	}
+	api := &movingAPI{SecretsManager: w.sdk(), move: func() { w.aws.MoveStage(secretName, awsfake.Current, version) }}
+	r, err := secretrotator.New(api, setterFunc(nil), secretrotator.TesterFunc(nil), &secretrotator.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.invoke(r, secretrotator.StepFinish, version); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -224,6 +301,7 @@ func (a *movingAPI) UpdateSecretVersionStage(ctx context.Context, in *secretsman
 func TestValuesThatCantBeRotated(t *testing.T) {
 	tests := []struct{ name, field, value, says string }{
 		{"no JSON", "client_secret", firstValue, "no JSON object"},
+		{"an object without a field", "", `{"client_secret": "` + firstValue + `", "other": "x"}`, "name its member"},
 		{"no member", "client_secret", `{"other": "x"}`, `"client_secret"`},
 		{"no string", "client_secret", `{"client_secret": 1}`, `"client_secret"`},
 		{"empty", "client_secret", `{"client_secret": ""}`, `"client_secret"`},

@@ -45,15 +45,16 @@ func (e *StoreError) Unwrap() error { return e.Err }
 
 // The staging labels.
 const (
-	stageCurrent = "AWSCURRENT"
-	stagePending = "AWSPENDING"
+	stageCurrent  = "AWSCURRENT"
+	stagePrevious = "AWSPREVIOUS"
+	stagePending  = "AWSPENDING"
 )
 
 // answers are Secrets Manager's own errors.
 var answers = map[string]awsclient.Answer{
 	"ResourceNotFoundException": {Err: smartcred.ErrNotFound, Says: "the secret, or its version at that stage, is not there in this account and region"},
 	"ResourceExistsException":   {Err: errExists, Says: "another run stored it"},
-	"InvalidRequestException":   {Err: smartcred.ErrInvalidConfig, Says: "the secret is in no state for this: is it about to be deleted?"},
+	"InvalidRequestException":   {Err: smartcred.ErrInvalidConfig, Says: "the secret is in no state for this: it is about to be deleted, or a label was moved meanwhile"},
 	"InvalidParameterException": {Err: smartcred.ErrInvalidConfig, Says: "a label was moved meanwhile, or the name of secret or version is malformed"},
 	"LimitExceededException":    {Err: smartcred.ErrInvalidConfig, Says: "a quota is used up, of the secret's versions for example"},
 	"DecryptionFailure":         {Err: smartcred.ErrDenied, Says: "the secret's KMS key can't decrypt it: see whether it is disabled or about to be deleted, and that the role has kms:Decrypt"},
@@ -76,9 +77,9 @@ type call struct {
 	says awsclient.Call
 }
 
-func begin(ctx context.Context, op, action, id string) call {
+func begin(ctx context.Context, timeout time.Duration, op, action, id string) call {
 	c := call{op: op, says: awsclient.Call{Action: "secretsmanager:" + action, Resource: id, Answers: answers}}
-	c.ctx, c.end = context.WithTimeout(ctx, awsclient.DefaultTimeout)
+	c.ctx, c.end = context.WithTimeout(ctx, timeout)
 	return c
 }
 
@@ -123,7 +124,7 @@ func (d *description) current() string {
 }
 
 func (s *store) describe(ctx context.Context, id string) (*description, error) {
-	c := begin(ctx, "describe the secret", "DescribeSecret", id)
+	c := begin(ctx, awsclient.DefaultTimeout, "describe the secret", "DescribeSecret", id)
 	defer c.end()
 	out, err := s.api.DescribeSecret(c.ctx, &secretsmanager.DescribeSecretInput{SecretId: &id}, at(id))
 	switch {
@@ -144,7 +145,7 @@ func (s *store) describe(ctx context.Context, id string) (*description, error) {
 
 // get returns the value at a stage, of that version if one is named.
 func (s *store) get(ctx context.Context, id, version, stage string) (Value, error) {
-	c := begin(ctx, "get "+stage, "GetSecretValue", id)
+	c := begin(ctx, awsclient.DefaultTimeout, "get "+stage, "GetSecretValue", id)
 	defer c.end()
 	in := &secretsmanager.GetSecretValueInput{SecretId: &id, VersionStage: &stage}
 	if version != "" {
@@ -170,7 +171,26 @@ func (s *store) get(ctx context.Context, id, version, stage string) (Value, erro
 
 // put stores v as a version that has no value yet, or the same one.
 func (s *store) put(ctx context.Context, e Event, v Value, stage string) error {
-	c := begin(ctx, "put "+stage, "PutSecretValue", e.SecretID)
+	return s.putIn(ctx, awsclient.DefaultTimeout, e, v, stage)
+}
+
+// What only this process and the server know may take longer to be stored, with
+// more of the SDK's attempts than the one or three of other calls.
+const (
+	issuedTimeout  = 30 * time.Second
+	issuedAttempts = 10
+)
+
+// putIssued is put for what a server issued, which nobody else may be able to find
+// out: whatever becomes of the caller.
+func (s *store) putIssued(ctx context.Context, e Event, v Value, stage string) error {
+	return s.putIn(context.WithoutCancel(ctx), issuedTimeout, e, v, stage, func(o *secretsmanager.Options) {
+		o.RetryMaxAttempts = max(o.RetryMaxAttempts, issuedAttempts)
+	})
+}
+
+func (s *store) putIn(ctx context.Context, timeout time.Duration, e Event, v Value, stage string, opts ...func(*secretsmanager.Options)) error {
+	c := begin(ctx, timeout, "put "+stage, "PutSecretValue", e.SecretID)
 	defer c.end()
 	text := string(v.whole.Reveal())
 	in := &secretsmanager.PutSecretValueInput{
@@ -180,7 +200,7 @@ func (s *store) put(ctx context.Context, e Event, v Value, stage string) error {
 	if e.RotationToken != "" {
 		in.RotationToken = aws.String(string(e.RotationToken))
 	}
-	out, err := s.api.PutSecretValue(c.ctx, in, at(e.SecretID))
+	out, err := s.api.PutSecretValue(c.ctx, in, append(opts, at(e.SecretID))...)
 	switch {
 	case err != nil:
 		return c.failed(err)
@@ -190,14 +210,17 @@ func (s *store) put(ctx context.Context, e Event, v Value, stage string) error {
 	return nil
 }
 
-// finish moves AWSCURRENT from a version to another.
-func (s *store) finish(ctx context.Context, id, from, to string) error {
-	c := begin(ctx, "move AWSCURRENT", "UpdateSecretVersionStage", id)
+// move takes a label off a version, if from names one, and puts it on another, if
+// to does. It is refused where the label is not at from.
+func (s *store) move(ctx context.Context, id, stage, from, to string) error {
+	c := begin(ctx, awsclient.DefaultTimeout, "move "+stage, "UpdateSecretVersionStage", id)
 	defer c.end()
-	stage := stageCurrent
-	in := &secretsmanager.UpdateSecretVersionStageInput{SecretId: &id, VersionStage: &stage, MoveToVersionId: &to}
+	in := &secretsmanager.UpdateSecretVersionStageInput{SecretId: &id, VersionStage: &stage}
 	if from != "" {
 		in.RemoveFromVersionId = &from
+	}
+	if to != "" {
+		in.MoveToVersionId = &to
 	}
 	out, err := s.api.UpdateSecretVersionStage(c.ctx, in, at(id))
 	switch {

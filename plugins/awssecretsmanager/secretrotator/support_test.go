@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
@@ -135,7 +136,7 @@ func (w *world) takes(secret string) bool {
 // begin does what Secrets Manager does before it calls the function.
 func (w *world) begin() (version string) {
 	w.t.Helper()
-	out, err := w.sdk().RotateSecret(w.t.Context(), &secretsmanager.RotateSecretInput{SecretId: &w.arn})
+	out, err := w.sdk().RotateSecret(w.t.Context(), &secretsmanager.RotateSecretInput{SecretId: &w.arn, RotationLambdaARN: aws.String("arn:aws:lambda:eu-central-1:111122223333:function:rotate")})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -69,9 +69,6 @@ func NewTokenTest(cfg smartauth.Config, opts *TokenTestOptions) (*TokenTest, err
 	default:
 		problems = append(problems, &smartcred.ConfigError{Option: "auth_method", Problem: "is neither client_secret_basic nor client_secret_post"})
 	}
-	if len(cfg.Scopes) == 0 && t.opts.Request != TestIntrospection {
-		problems = append(problems, &smartcred.ConfigError{Option: "scopes", Problem: "is missing: what the token of the test is asked for"})
-	}
 	if len(problems) == 0 {
 		_, closeAll, err := t.client(secretsource.Static([]byte("only to check the configuration")))
 		if err != nil {
@@ -79,6 +76,9 @@ func NewTokenTest(cfg smartauth.Config, opts *TokenTestOptions) (*TokenTest, err
 		} else {
 			closeAll()
 		}
+	}
+	if len(cfg.Scopes) == 0 && t.opts.Request != TestIntrospection {
+		problems = append(problems, &smartcred.ConfigError{Option: "scopes", Problem: "is missing: what the token of the test is asked for"})
 	}
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("secretrotator: new token test: %w", errors.Join(problems...))

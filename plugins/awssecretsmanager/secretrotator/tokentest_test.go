@@ -65,8 +65,8 @@ func TestNewTokenTestSaysAllThatIsWrong(t *testing.T) {
 			t.Errorf("%s is not in %v", option, err)
 		}
 	}
-	_, err = secretrotator.NewTokenTest(smartauth.Config{Scopes: []string{scope}}, nil)
-	for _, option := range []string{"base_url", "client_id"} {
+	_, err = secretrotator.NewTokenTest(smartauth.Config{}, nil)
+	for _, option := range []string{"base_url", "client_id", "scopes"} {
 		if !errors.Is(err, smartcred.ErrInvalidConfig) || !strings.Contains(err.Error(), option+": ") {
 			t.Errorf("%s is not in %v", option, err)
 		}

@@ -31,6 +31,10 @@ func readValue(text, version, field string) (Value, error) {
 		if text == "" {
 			return Value{}, &smartcred.ConfigError{Option: "secret", Problem: "its value is empty"}
 		}
+		// A new value would take the place of all members.
+		if _, err := strictjson.Object([]byte(text)); err == nil {
+			return Value{}, &smartcred.ConfigError{Option: "field", Problem: "is missing: the secret's value is a JSON object; name its member with the client secret"}
+		}
 		return v, nil
 	}
 	o, err := v.object()
