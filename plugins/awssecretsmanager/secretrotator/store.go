@@ -64,7 +64,7 @@ var errExists = errors.New("the version has another value")
 
 // A store is one account's Secrets Manager.
 type store struct {
-	api   SecretsManager
+	api   func() SecretsManager // which may hold credentials: printing the Rotator calls no function
 	field string
 }
 
@@ -125,7 +125,7 @@ func (d *description) current() string {
 func (s *store) describe(ctx context.Context, id string) (*description, error) {
 	c := begin(ctx, "describe the secret", "DescribeSecret", id)
 	defer c.end()
-	out, err := s.api.DescribeSecret(c.ctx, &secretsmanager.DescribeSecretInput{SecretId: &id}, at(id))
+	out, err := s.api().DescribeSecret(c.ctx, &secretsmanager.DescribeSecretInput{SecretId: &id}, at(id))
 	switch {
 	case err != nil:
 		return nil, c.failed(err)
@@ -150,7 +150,7 @@ func (s *store) get(ctx context.Context, id, version, stage string) (Value, erro
 	if version != "" {
 		in.VersionId = &version
 	}
-	out, err := s.api.GetSecretValue(c.ctx, in, at(id))
+	out, err := s.api().GetSecretValue(c.ctx, in, at(id))
 	switch {
 	case err != nil:
 		return Value{}, c.failed(err)
@@ -180,7 +180,7 @@ func (s *store) put(ctx context.Context, e Event, v Value, stage string) error {
 	if e.RotationToken != "" {
 		in.RotationToken = aws.String(string(e.RotationToken))
 	}
-	out, err := s.api.PutSecretValue(c.ctx, in, at(e.SecretID))
+	out, err := s.api().PutSecretValue(c.ctx, in, at(e.SecretID))
 	switch {
 	case err != nil:
 		return c.failed(err)
@@ -199,7 +199,7 @@ func (s *store) finish(ctx context.Context, id, from, to string) error {
 	if from != "" {
 		in.RemoveFromVersionId = &from
 	}
-	out, err := s.api.UpdateSecretVersionStage(c.ctx, in, at(id))
+	out, err := s.api().UpdateSecretVersionStage(c.ctx, in, at(id))
 	switch {
 	case err != nil:
 		return c.failed(err)
