@@ -458,6 +458,7 @@ func TestNothingPrintsATokenOrSecretID(t *testing.T) {
 		if err := read(t, s); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // what the login's goroutine wrote is printed too
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
 			for _, v := range []any{s, *s.login.lease, s.login.pace, s.login.method} {
 				if text := fmt.Sprintf(verb, v); strings.Contains(text, "token-") || strings.Contains(text, "sensitive") {
