@@ -223,6 +223,9 @@ func (l *login) renewLogin(ctx context.Context, held *lease, refused bool) (*lea
 	if refused {
 		got.after403 = time.Now()
 	}
+	l.mu.Lock()
+	l.pace = pace{} // a renewal would not end it: that proves nothing about the credential
+	l.mu.Unlock()
 	return got, l.adopt(ctx, got)
 }
 
@@ -263,7 +266,7 @@ func (l *login) adopt(ctx context.Context, got *lease) error {
 		return smartcred.ErrClosed
 	}
 	defer l.mu.Unlock()
-	l.lease, l.pace = got, pace{}
+	l.lease = got
 	if !got.due.IsZero() && !l.keeping {
 		l.keeping = true
 		l.keeper.Go(l.keep)

@@ -78,6 +78,25 @@ func TestPaceNeverLocksARole(t *testing.T) {
 	}
 }
 
+// A token that is renewed says nothing of the credential that would log in anew.
+func TestRenewalsDoNotEndTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		s := f.session(&changing{value: "right"}, nil)
+		defer s.Close()
+		if err := read(t, s); err != nil {
+			t.Fatal(err)
+		}
+		f.set(func() { f.forbidden = true; clear(f.secretIDs) })
+		f.take()
+		every(t, s, 30*time.Minute)
+		want := []string{"0s login refused", "5s login refused", "35s login refused", "2m35s login refused", "18m35s login refused"}
+		if diff := cmp.Diff(want, f.take("login", "login refused")); diff != "" {
+			t.Errorf("logins (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestResetEndsTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)
