@@ -35,7 +35,7 @@ const (
 	revokeTimeout = time.Second
 )
 
-var errShortLife = errors.New("Vault's tokens end before a call with them is answered: give them a longer life, see token_ttl of the role")
+var errShortLife = errors.New("the tokens end before Vault answers a call with them: give them a longer life, see token_ttl of the role")
 
 // A lease is a token with what is known of its life. It does not change.
 type lease struct {
