@@ -2,6 +2,7 @@ package canary
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -21,9 +22,25 @@ const run = 12 // bytes in a row that betray a value
 // Case is not told apart: host names lose it.
 type finder struct {
 	runs map[int]map[string]string // by length: a run of characters, and what it is in words
+	// begins has a bit set for the hash of each run's first characters. It keeps
+	// the search of innocent text away from the maps.
+	begins []uint64
 }
 
-func newFinder() *finder { return &finder{runs: map[int]map[string]string{}} }
+const (
+	prefix    = 8  // characters that are hashed
+	beginBits = 22 // of the hash
+)
+
+func newFinder() *finder {
+	return &finder{runs: map[int]map[string]string{}, begins: make([]uint64, 1<<beginBits/64)}
+}
+
+// bit returns where in begins the run at the beginning of text stands.
+func bit(text string) (word int, mask uint64) {
+	at := binary.LittleEndian.Uint64([]byte(text[:prefix])) * 0x9e3779b97f4a7c15 >> (64 - beginBits)
+	return int(at / 64), 1 << (at % 64)
+}
 
 // add makes f look for value.
 func (f *finder) add(name string, value []byte) {
@@ -32,15 +49,18 @@ func (f *finder) add(name string, value []byte) {
 	}
 	for _, form := range forms(value) {
 		text := lower(form.text)
-		if text == "" {
+		length := min(form.length, len(text))
+		if length < prefix {
 			continue
 		}
-		length := min(form.length, len(text))
 		if f.runs[length] == nil {
 			f.runs[length] = map[string]string{}
 		}
+		what := name + ", " + form.name
 		for i := range len(text) - length + 1 {
-			f.runs[length][text[i:i+length]] = name + ", " + form.name
+			f.runs[length][text[i:i+length]] = what
+			word, mask := bit(text[i:])
+			f.begins[word] |= mask
 		}
 	}
 }
@@ -48,9 +68,12 @@ func (f *finder) add(name string, value []byte) {
 // find returns in words what text holds; empty if nothing.
 func (f *finder) find(text string) string {
 	text = lower(text)
-	for length, runs := range f.runs {
-		for i := range max(len(text)-length+1, 0) {
-			if what, ok := runs[text[i:i+length]]; ok {
+	for i := range max(len(text)-prefix+1, 0) {
+		if word, mask := bit(text[i:]); f.begins[word]&mask == 0 {
+			continue
+		}
+		for length, runs := range f.runs {
+			if what, ok := runs[text[i:min(i+length, len(text))]]; ok {
 				return what
 			}
 		}

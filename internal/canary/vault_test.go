@@ -112,6 +112,7 @@ func testVault(t *testing.T) {
 	t.Setenv("VAULT_ADDR", server.URL)
 	t.Setenv("VAULT_TOKEN", vaultToken)
 	opts := &secretsource.OpenOptions{Dir: folder, Observer: w.observer()}
+	key := signer.Key{Version: "1", Algorithm: signer.ES384, Public: newKey(t, w).Public()}
 
 	queries := []string{
 		"", "?token_file=token", "?role_id=r&secret_id_file=secret-id", "?role_id=r&wrapped_secret_id_file=wrapped", "?auth=jwt&role=r&jwt_file=secret-id",
@@ -137,7 +138,7 @@ func testVault(t *testing.T) {
 		if err == nil {
 			_, err = s.Keys(t.Context())
 			w.err("list", err)
-			_, err = s.Sign(t.Context(), signer.Key{Version: "1", Algorithm: signer.ES384, Public: newKey(t, w).Public()}, []byte("input"))
+			_, err = s.Sign(t.Context(), key, []byte("input"))
 			w.err("sign", err)
 			w.value("signer", s)
 			w.err("close", s.(io.Closer).Close())
@@ -145,11 +146,20 @@ func testVault(t *testing.T) {
 	}
 	for shape := range vaultShapes {
 		echo.shape.Store(int32(shape))
-		for _, status := range []int{200, 400, 403, 404, 429, 500, 503} {
+		statuses := []int{200, 400, 403, 404, 429, 500, 503}
+		switch {
+		case shape >= vaultShapes-2: // its status is its own
+			statuses = statuses[:1]
+		case shape >= 4: // what a success says
+			statuses = statuses[:2]
+		}
+		for _, status := range statuses {
 			echo.status.Store(int32(status))
-			for _, logins := range []bool{true, false} {
-				echo.logins.Store(logins)
-				for _, query := range queries[:5] {
+			for i, query := range queries[:5] {
+				echo.logins.Store(true)
+				use(query)
+				if i >= 2 { // it logs in
+					echo.logins.Store(false)
 					use(query)
 				}
 			}
