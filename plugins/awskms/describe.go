@@ -65,7 +65,7 @@ func (s *Signer) metadata(ctx context.Context, name string) (*types.KeyMetadata,
 		return nil, "", err
 	}
 	defer end()
-	out, err := s.client.DescribeKey(callCtx, &kms.DescribeKeyInput{KeyId: &name}, inRegionOf(name))
+	out, err := s.client().DescribeKey(callCtx, &kms.DescribeKeyInput{KeyId: &name}, inRegionOf(name))
 	if err != nil {
 		return nil, "", call.Error(callCtx, err)
 	}
@@ -95,7 +95,7 @@ func (s *Signer) publicKey(ctx context.Context, arn string) (*known, error) {
 		return nil, err
 	}
 	defer end()
-	out, err := s.client.GetPublicKey(callCtx, &kms.GetPublicKeyInput{KeyId: &arn}, inRegionOf(arn))
+	out, err := s.client().GetPublicKey(callCtx, &kms.GetPublicKeyInput{KeyId: &arn}, inRegionOf(arn))
 	if err != nil {
 		return nil, call.Error(callCtx, err)
 	}

@@ -49,7 +49,7 @@ type Options struct {
 // public half of each, which can't change. Sign is one call; the digest is
 // computed here.
 type Signer struct {
-	client   API
+	client   func() API // which may hold credentials: printing the Signer calls no function
 	opts     Options
 	key      string
 	backend  string
@@ -81,7 +81,7 @@ var _ signer.Signer = (*Signer)(nil)
 // asks for nothing yet. An ARN's region counts, whatever the client's. Close does
 // not close the client.
 func New(client API, key string, opts *Options) (*Signer, error) {
-	s := &Signer{client: client, key: key, backend: "awskms:///" + key, known: map[string]*known{}, reported: map[string]string{}}
+	s := &Signer{client: func() API { return client }, key: key, backend: "awskms:///" + key, known: map[string]*known{}, reported: map[string]string{}}
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -220,7 +220,7 @@ func (s *Signer) ask(ctx context.Context, arn string, k *known, digest []byte, d
 	if dryRun {
 		in.DryRun = aws.Bool(true)
 	}
-	out, err := s.client.Sign(callCtx, in, inRegionOf(arn), forAssertion(ctx))
+	out, err := s.client().Sign(callCtx, in, inRegionOf(arn), forAssertion(ctx))
 	var allowed *types.DryRunOperationException
 	switch {
 	case dryRun && errors.As(err, &allowed):

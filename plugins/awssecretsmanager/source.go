@@ -34,7 +34,7 @@ type Options struct {
 // A Source is a [secretsource.Source] over one secret in AWS Secrets Manager. It
 // is safe for concurrent use. A look-up is one call of GetSecretValue.
 type Source struct {
-	client  API
+	client  func() API // which may hold credentials: printing the Source calls no function
 	name    string
 	timeout time.Duration
 	calls   flight.Calls
@@ -51,7 +51,7 @@ var _ secretsource.Source = (*Source)(nil)
 // New returns a Source for the secret of that name or ARN. An ARN's region
 // counts, whatever the client's. Close does not close the client.
 func New(client API, name string, opts *Options) (*Source, error) {
-	s := &Source{client: client, name: name, timeout: awsclient.DefaultTimeout}
+	s := &Source{client: func() API { return client }, name: name, timeout: awsclient.DefaultTimeout}
 	if opts != nil && opts.Timeout > 0 {
 		s.timeout = opts.Timeout
 	}
@@ -88,7 +88,7 @@ func (s *Source) lookup(ctx context.Context, stage secretsource.Stage) (secretso
 		return secretsource.Secret{}, err
 	}
 	defer end()
-	out, err := s.client.GetSecretValue(callCtx, &secretsmanager.GetSecretValueInput{SecretId: &s.name, VersionStage: &label}, s.inItsRegion)
+	out, err := s.client().GetSecretValue(callCtx, &secretsmanager.GetSecretValueInput{SecretId: &s.name, VersionStage: &label}, s.inItsRegion)
 	if err != nil {
 		return secretsource.Secret{}, call.Error(callCtx, err)
 	}

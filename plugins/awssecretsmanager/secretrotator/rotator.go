@@ -130,7 +130,7 @@ func New(api SecretsManager, setter Setter, tester Tester, opts *Options) (*Rota
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("secretrotator: new: %w", errors.Join(problems...))
 	}
-	return &Rotator{store: store{api: api, field: o.Field}, setter: setter, tester: tester, length: o.Length, logger: o.Logger}, nil
+	return &Rotator{store: store{api: func() SecretsManager { return api }, field: o.Field}, setter: setter, tester: tester, length: o.Length, logger: o.Logger}, nil
 }
 
 func (r *Rotator) log(ctx context.Context, level slog.Level, msg string, attrs ...slog.Attr) {

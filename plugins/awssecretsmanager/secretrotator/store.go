@@ -65,7 +65,7 @@ var errExists = errors.New("the version has another value")
 
 // A store is one account's Secrets Manager.
 type store struct {
-	api   SecretsManager
+	api   func() SecretsManager // which may hold credentials: printing the Rotator calls no function
 	field string
 }
 
@@ -126,7 +126,7 @@ func (d *description) current() string {
 func (s *store) describe(ctx context.Context, id string) (*description, error) {
 	c := begin(ctx, awsclient.DefaultTimeout, "describe the secret", "DescribeSecret", id)
 	defer c.end()
-	out, err := s.api.DescribeSecret(c.ctx, &secretsmanager.DescribeSecretInput{SecretId: &id}, at(id))
+	out, err := s.api().DescribeSecret(c.ctx, &secretsmanager.DescribeSecretInput{SecretId: &id}, at(id))
 	switch {
 	case err != nil:
 		return nil, c.failed(err)
@@ -151,7 +151,7 @@ func (s *store) get(ctx context.Context, id, version, stage string) (Value, erro
 	if version != "" {
 		in.VersionId = &version
 	}
-	out, err := s.api.GetSecretValue(c.ctx, in, at(id))
+	out, err := s.api().GetSecretValue(c.ctx, in, at(id))
 	switch {
 	case err != nil:
 		return Value{}, c.failed(err)
@@ -200,7 +200,7 @@ func (s *store) putIn(ctx context.Context, timeout time.Duration, e Event, v Val
 	if e.RotationToken != "" {
 		in.RotationToken = aws.String(string(e.RotationToken))
 	}
-	out, err := s.api.PutSecretValue(c.ctx, in, append(opts, at(e.SecretID))...)
+	out, err := s.api().PutSecretValue(c.ctx, in, append(opts, at(e.SecretID))...)
 	switch {
 	case err != nil:
 		return c.failed(err)
@@ -222,7 +222,7 @@ func (s *store) move(ctx context.Context, id, stage, from, to string) error {
 	if to != "" {
 		in.MoveToVersionId = &to
 	}
-	out, err := s.api.UpdateSecretVersionStage(c.ctx, in, at(id))
+	out, err := s.api().UpdateSecretVersionStage(c.ctx, in, at(id))
 	switch {
 	case err != nil:
 		return c.failed(err)
