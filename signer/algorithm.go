@@ -129,7 +129,7 @@ func (a Algorithm) SignatureSize(pub crypto.PublicKey) int {
 // reason.
 func AlgorithmFor(pub crypto.PublicKey, asked Algorithm) (Algorithm, error) {
 	if asked != "" && asked.Hash() == 0 {
-		return "", unsupported("no algorithm %q here; there are RS384, ES384, RS256, RS512, PS384, ES256", string(asked))
+		return "", unsupported("no such algorithm here; there are RS384, ES384, RS256, RS512, PS384, ES256")
 	}
 	switch k := pub.(type) {
 	case *rsa.PublicKey:

@@ -110,7 +110,7 @@ func File(path string, opts *FileOptions) (*FileSigner, error) {
 	case path == "":
 		err = &smartcred.ConfigError{Option: "signer", Problem: "the path of the key file is empty"}
 	case o.Algorithm != "" && o.Algorithm.Hash() == 0:
-		err = unsupported("no algorithm %q here", string(o.Algorithm))
+		err = unsupported("no such algorithm here; there are RS384, ES384, RS256, RS512, PS384, ES256")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("signer: open key file: %w", err)

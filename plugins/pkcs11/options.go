@@ -110,7 +110,7 @@ func (o *Options) check() error {
 		wrong("object", "neither object (the key's label) nor id (its CKA_ID) is given")
 	}
 	if o.Algorithm != "" && o.Algorithm.Hash() == 0 {
-		errs = append(errs, fmt.Errorf("%w: no algorithm %q here", smartcred.ErrUnsupportedAlgorithm, string(o.Algorithm)))
+		errs = append(errs, fmt.Errorf("%w: no such algorithm here; there are RS384, ES384, RS256, RS512, PS384, ES256", smartcred.ErrUnsupportedAlgorithm))
 	}
 	if o.MaxSessions < 0 {
 		wrong("MaxSessions", "is negative")

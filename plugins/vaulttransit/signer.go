@@ -69,7 +69,7 @@ func newSigner(session *vault.Session, key string, opts *Options) (*Signer, erro
 	case s.opts.Version < 0:
 		return nil, &smartcred.ConfigError{Option: "version", Problem: "is no number from 1 on"}
 	case s.opts.Algorithm != "" && s.opts.Algorithm.Hash() == 0:
-		return nil, fmt.Errorf("%w: no algorithm %q here", smartcred.ErrUnsupportedAlgorithm, string(s.opts.Algorithm))
+		return nil, fmt.Errorf("%w: no such algorithm here; there are RS384, ES384, RS256, RS512, PS384, ES256", smartcred.ErrUnsupportedAlgorithm)
 	}
 	return s, nil
 }
