@@ -33,5 +33,9 @@ func TestCanary(t *testing.T) {
 	t.Run("FHIR", testFHIR)
 	t.Run("command", testCommand)
 	t.Run("Vault", testVault)
+	t.Run("AWS", testAWS)
+	t.Run("rotator", testRotator)
+	t.Run("program", testProgram)
+	t.Run("PKCS#11", testPKCS11)
 	t.Run("types", func(t *testing.T) { testTypes(t, printed.types) })
 }

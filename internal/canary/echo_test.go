@@ -173,6 +173,15 @@ func credentials(r *http.Request) []string {
 			}
 		}
 	}
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+		var members map[string]any
+		_ = json.NewDecoder(r.Body).Decode(&members)
+		for _, name := range []string{"client_secret", "current_client_secret", "registration_access_token"} {
+			if value, ok := members[name].(string); ok {
+				out = append(out, value)
+			}
+		}
+	}
 	if r.Method == http.MethodPost && r.ParseForm() == nil {
 		for _, name := range []string{"client_secret", "client_assertion", "code", "code_verifier", "refresh_token", "token"} {
 			out = append(out, r.PostForm[name]...)

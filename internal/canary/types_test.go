@@ -23,7 +23,8 @@ var secretTypes = []string{
 	"provider.PrivateKeyJWT", "provider.RotationOptions", "provider.Status",
 	"smartauth.Client", "smartauth.Config", "smartauth.Identity", "smartauth.Introspection", "smartauth.IntrospectOptions",
 	"smartauth.Launch", "smartauth.Token", "smartauth.TokenSource", "signer.Key", "signer.JWK",
-	"vaultkv.Source", "vaulttransit.Signer",
+	"vaultkv.Source", "vaulttransit.Signer", "awskms.Signer", "awssecretsmanager.Source", "pkcs11.Options", "pkcs11.Signer",
+	"secretrotator.Value", "secretrotator.Change", "secretrotator.Event", "secretrotator.Hook", "secretrotator.Registration", "secretrotator.TokenTest", "secretrotator.Rotator",
 }
 
 // plainTypes hold nothing secret: names, times, numbers, what a server or a
@@ -37,7 +38,9 @@ var plainTypes = []string{
 	"provider.TokenError", "provider.CredentialError", "provider.PrivateKeyJWTOptions", "provider.Request", "provider.Public", "provider.SecretOptions",
 	"smartauth.CallbackError", "smartauth.TokenOptions", "smartauth.TokenRequest", "smartauth.Configuration", "smartauth.AssociatedEndpoint", "smartauth.Identifier",
 	"smartauth.ServerError", "smartauth.LaunchOptions", "smartauth.Scope", "smartauth.SessionOptions", "smartauth.LaunchContext", "smartauth.ContextReference", "smartauth.Violation",
-	"vaultkv.Options", "vaulttransit.Options",
+	"vaultkv.Options", "vaulttransit.Options", "awskms.Options", "awssecretsmanager.Options", "pkcs11.KeySelector", "pkcs11.TokenSelector",
+	"secretrotator.Options", "secretrotator.HookOptions", "secretrotator.RegistrationOptions", "secretrotator.TokenTestOptions", "secretrotator.StoreError",
+	"secretsource.Plugin", "program.Finding", "program.Inspection", "pluginmain.Plugin",
 }
 
 // otherPackages have no values that a program with real credentials holds.
