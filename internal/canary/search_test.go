@@ -20,26 +20,39 @@ const run = 12 // bytes in a row that betray a value
 
 // A finder looks for values in every form in which a program may print them.
 // Case is not told apart: host names lose it.
+//
+// Of each form it knows the prefix characters at every few places, so that any
+// run that betrays the value has one of these; what stands around them decides.
 type finder struct {
-	runs map[int]map[string]string // by length: a run of characters, and what it is in words
-	// begins has a bit set for the hash of each run's first characters. It keeps
-	// the search of innocent text away from the maps.
-	begins []uint64
+	forms  []form
+	places []place
+	begins map[uint64]int // the first of places, by its characters
+	// seen has a bit set for the hash of each key of begins. It keeps the search
+	// of innocent text away from the map.
+	seen []uint64
+}
+
+// A place is where characters stand in a form.
+type place struct {
+	form, at int
+	next     int // another place with these characters; negative: none
 }
 
 const (
-	prefix    = 8  // characters that are hashed
-	beginBits = 22 // of the hash
+	prefix   = 8  // characters of a place
+	seenBits = 22 // of their hash
 )
 
 func newFinder() *finder {
-	return &finder{runs: map[int]map[string]string{}, begins: make([]uint64, 1<<beginBits/64)}
+	return &finder{begins: map[uint64]int{}, seen: make([]uint64, 1<<seenBits/64)}
 }
 
-// bit returns where in begins the run at the beginning of text stands.
-func bit(text string) (word int, mask uint64) {
-	at := binary.LittleEndian.Uint64([]byte(text[:prefix])) * 0x9e3779b97f4a7c15 >> (64 - beginBits)
-	return int(at / 64), 1 << (at % 64)
+func characters(text string) uint64 { return binary.LittleEndian.Uint64([]byte(text[:prefix])) }
+
+// bit returns where in seen the hash of characters stands.
+func bit(characters uint64) (word uint64, mask uint64) {
+	at := characters * 0x9e3779b97f4a7c15 >> (64 - seenBits)
+	return at / 64, 1 << (at % 64)
 }
 
 // add makes f look for value.
@@ -48,19 +61,23 @@ func (f *finder) add(name string, value []byte) {
 		panic("canary: " + name + " is too short to be looked for")
 	}
 	for _, form := range forms(value) {
-		text := lower(form.text)
-		length := min(form.length, len(text))
-		if length < prefix {
+		form.name = name + ", " + form.name
+		form.text = lower(form.text)
+		form.length = min(form.length, len(form.text))
+		if form.length < prefix {
 			continue
 		}
-		if f.runs[length] == nil {
-			f.runs[length] = map[string]string{}
-		}
-		what := name + ", " + form.name
-		for i := range len(text) - length + 1 {
-			f.runs[length][text[i:i+length]] = what
-			word, mask := bit(text[i:])
-			f.begins[word] |= mask
+		f.forms = append(f.forms, form)
+		for at := 0; at+prefix <= len(form.text); at += form.length - prefix + 1 {
+			key := characters(form.text[at:])
+			next, ok := f.begins[key]
+			if !ok {
+				next = -1
+			}
+			f.begins[key] = len(f.places)
+			f.places = append(f.places, place{len(f.forms) - 1, at, next})
+			word, mask := bit(key)
+			f.seen[word] |= mask
 		}
 	}
 }
@@ -69,16 +86,39 @@ func (f *finder) add(name string, value []byte) {
 func (f *finder) find(text string) string {
 	text = lower(text)
 	for i := range max(len(text)-prefix+1, 0) {
-		if word, mask := bit(text[i:]); f.begins[word]&mask == 0 {
+		key := characters(text[i:])
+		if word, mask := bit(key); f.seen[word]&mask == 0 {
 			continue
 		}
-		for length, runs := range f.runs {
-			if what, ok := runs[text[i:min(i+length, len(text))]]; ok {
-				return what
+		next, ok := f.begins[key]
+		if !ok {
+			continue
+		}
+		for ; next >= 0; next = f.places[next].next {
+			p := f.places[next]
+			form := f.forms[p.form]
+			if sameBefore(text[:i], form.text[:p.at])+sameAfter(text[i:], form.text[p.at:]) >= form.length {
+				return form.name
 			}
 		}
 	}
 	return ""
+}
+
+// sameBefore returns how many characters a and b have in common at their ends.
+func sameBefore(a, b string) (n int) {
+	for n < min(len(a), len(b)) && a[len(a)-1-n] == b[len(b)-1-n] {
+		n++
+	}
+	return n
+}
+
+// sameAfter returns how many they have in common at their beginnings.
+func sameAfter(a, b string) (n int) {
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // lower is strings.ToLower of ASCII alone: values may be any bytes.
@@ -196,6 +236,11 @@ func TestFinderFindsEachForm(t *testing.T) {
 	for name, plant := range plants {
 		if f.find("before "+plant+" after") == "" {
 			t.Errorf("%s is not found: %s", name, plant)
+		}
+	}
+	for i := range len(s) - run + 1 {
+		if plant := "x" + s[i:i+run] + "x"; f.find(plant) == "" {
+			t.Errorf("%q is not found", plant)
 		}
 	}
 	for _, innocent := range []string{"", "before after", s[:run-2], "[redacted]", fmt.Sprint([]byte("another text of some length"))} {
