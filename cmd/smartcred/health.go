@@ -39,6 +39,7 @@ be asked.`,
 		}
 		h := &health{Checks: []finding{}}
 		h.checkState(o)
+		h.checkPlugins(o)
 		h.checkSecrets(ctx, o, time.Now().Add(horizon))
 		h.checkKeys(ctx, o)
 		h.checkServer(ctx, o)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -18,6 +19,15 @@ import (
 func (h *health) checkState(o *session) {
 	if o.stateFile != "" { // it was opened, and its key read
 		h.add("state", verdictOK, "%s can be read and locked", o.stateFile)
+	}
+}
+
+// checkPlugins looks whether each program is pinned to its content.
+func (h *health) checkPlugins(o *session) {
+	for _, name := range slices.Sorted(maps.Keys(o.plugins)) {
+		if o.plugins[name].sha256 == "" {
+			h.add("plugin", verdictWarn, "%s: has no sha256, so whoever may replace %s chooses what runs; sha256sum prints it", name, o.plugins[name].path)
+		}
 	}
 }
 

@@ -47,6 +47,10 @@ func TestPluginAsSecret(t *testing.T) {
 	w.write("smartcred.yaml", "secret: plugin://shell/app\nplugins:\n  shell: {path: "+path+", sha256: "+hash+"}\n")
 	w.run(w.args("token", "--config", "smartcred.yaml")...).ok()
 
+	w.check("--config", "smartcred.yaml").says(exitDone, "ok secret current: version 7")
+	w.write("unpinned.yaml", "secret: plugin://shell/app\nplugins:\n  shell: {path: "+path+"}\n")
+	w.check("--config", "unpinned.yaml").says(exitFound, "warn plugin shell: has no sha256")
+
 	// On PATH, and only when that is allowed.
 	w.env = append(w.env, "PATH="+filepath.Dir(path)+":/usr/bin:/bin")
 	w.run(w.args("token", "--secret", "plugin://shell/app")...).fails(exitUsage, "secret: can't be used: open: plugin: plugins.shell: is not allowed")
