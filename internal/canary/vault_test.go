@@ -35,7 +35,7 @@ const (
 type echoVault struct {
 	shape  atomic.Int32
 	status atomic.Int32
-	logins atomic.Bool // logins work
+	logins atomic.Bool // logins work, and the question of what is mounted
 }
 
 const vaultShapes = 8
@@ -53,6 +53,9 @@ func (v *echoVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/login"):
 			reply(http.StatusOK, map[string]any{"auth": map[string]any{"client_token": vaultToken, "lease_duration": 3600, "renewable": true}})
+			return
+		case strings.Contains(r.URL.Path, "/ui/mounts/"):
+			reply(http.StatusOK, map[string]any{"data": map[string]any{"path": "secret/", "type": "kv", "options": map[string]any{"version": "2"}}})
 			return
 		case strings.HasSuffix(r.URL.Path, "wrapping/lookup"):
 			reply(http.StatusOK, map[string]any{"data": map[string]any{"creation_path": "auth/approle/role/x/secret-id"}})
@@ -159,7 +162,7 @@ func testVault(t *testing.T) {
 		for _, status := range statuses {
 			echo.status.Store(int32(status))
 			for i, query := range queries[:5] {
-				echo.logins.Store(true)
+				echo.logins.Store(i != 1)
 				use(query)
 				if i >= 2 { // it logs in
 					echo.logins.Store(false)
