@@ -58,7 +58,7 @@ func TestPluginAsSecret(t *testing.T) {
 
 	w.program("smartcred-plugin-shell", shellSource+"# changed\n")
 	w.run(w.args("token", "--config", "smartcred.yaml")...).fails(exitUsage, "sha256: is not that of the program")
-	w.program("smartcred-plugin-shell", "#!/bin/sh\necho s3cr3t; exit 1\n")
+	w.program("smartcred-plugin-shell", "#!/bin/sh\nread -r line\necho s3cr3t; exit 1\n")
 	r := w.run(w.args("token", "--secret", "plugin://shell/app", "--allow-path-plugins")...)
 	r.fails(exitBackend, "broke the protocol")
 	if strings.Contains(r.stderr, "s3cr3t") {
