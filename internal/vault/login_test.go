@@ -55,6 +55,28 @@ func TestFailedLoginsArePaced(t *testing.T) {
 	})
 }
 
+// A program that opens and closes in a loop has no more tries than one that stays.
+func TestCloseForgetsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		secretID := &changing{value: "wrong"}
+		for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); time.Sleep(3 * time.Second) {
+			s := f.session(secretID, nil)
+			join(s.login.key, s.login)
+			s.login.refs = 1
+			if err := read(t, s); !errors.Is(err, smartcred.ErrDenied) {
+				t.Fatalf("%v", err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if diff := cmp.Diff([]string{"0s login refused", "6s login refused", "36s login refused", "2m36s login refused"}, f.take("login refused")); diff != "" {
+			t.Errorf("logins (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // Vault's own count: a failure adds one, 15 minutes without one clear it, 5 lock.
 func TestPaceNeverLocksARole(t *testing.T) {
 	var p pace

@@ -36,10 +36,6 @@ type credential struct {
 	proof secretsource.Secret // secret id, wrapping token, JWT or token
 }
 
-func (c credential) equal(other credential) bool {
-	return c.role.Equal(other.role) && c.proof.Equal(other.proof)
-}
-
 // newMethod opens the sources that the configuration names.
 func (c *Config) newMethod(ctx context.Context, opts *secretsource.OpenOptions) (_ method, err error) {
 	opener := &sources{ctx: ctx, opts: opts}

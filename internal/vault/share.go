@@ -4,20 +4,23 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 
 	"github.com/smartcred/smartcred/secretsource"
 )
 
-// logins are those in use in this process. They are shared because Vault counts
-// failed logins by role, whoever fails.
+// logins are those in use in this process, and how those that are closed have
+// failed: Vault counts failed logins by role, whoever fails.
 var logins = struct {
-	mu    sync.Mutex
-	byKey map[string]*login
-}{byKey: map[string]*login{}}
+	mu     sync.Mutex
+	byKey  map[string]*login
+	closed map[string]pace
+}{byKey: map[string]*login{}, closed: map[string]pace{}}
 
 // acquire returns the login that the configuration describes. release it.
 func acquire(ctx context.Context, c *Config, opts *secretsource.OpenOptions) (*login, error) {
@@ -57,6 +60,10 @@ func join(key string, other *login) *login {
 			return nil
 		}
 		logins.byKey[key] = l
+		if p, ok := logins.closed[key]; ok {
+			l.pace = p
+			delete(logins.closed, key)
+		}
 	}
 	l.refs++
 	return l
@@ -69,6 +76,13 @@ func release(l *login) {
 	last := l.refs == 0
 	if last {
 		delete(logins.byKey, l.key)
+		now := time.Now()
+		maps.DeleteFunc(logins.closed, func(_ string, p pace) bool { return !p.matters(now) })
+		l.mu.Lock()
+		if l.pace.matters(now) {
+			logins.closed[l.key] = l.pace
+		}
+		l.mu.Unlock()
 	}
 	logins.mu.Unlock()
 	if last {
