@@ -34,15 +34,14 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"unicode"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/spf13/pflag"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/interrupt"
 	"github.com/smartcred/smartcred/plugins/awssecretsmanager/secretrotator"
 )
 
@@ -55,7 +54,7 @@ func main() {
 
 // run is the command.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	ctx, stop := interruptible(ctx)
+	ctx, stop := interrupt.Context(ctx)
 	defer stop()
 	version, err := rotate(ctx, args, getenv, slog.New(slog.NewTextHandler(stderr, nil)))
 	if errors.Is(err, pflag.ErrHelp) {
@@ -68,10 +67,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		}
 		err = &smartcred.ConfigError{Option: "standard output", Problem: "can't be written", Err: err}
 	}
-	var sig interrupt
+	var sig interrupt.Signal
 	if errors.As(context.Cause(ctx), &sig) {
 		complain(stderr, fmt.Errorf("%w; run it again: it goes on where it was", sig))
-		return sig.status()
+		return sig.Status()
 	}
 	if version != "" {
 		err = fmt.Errorf("version %s: %w", version, err)
@@ -132,34 +131,4 @@ func printable(r rune) rune {
 		return r
 	}
 	return -1
-}
-
-// interruptible returns a context that SIGINT and SIGTERM end, with the signal
-// as its cause. A second signal ends the process at once.
-func interruptible(parent context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(parent)
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		select {
-		case s := <-signals:
-			signal.Stop(signals)
-			cancel(interrupt{s})
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() {
-		signal.Stop(signals)
-		cancel(nil)
-	}
-}
-
-// An interrupt is the signal that ended a context.
-type interrupt struct{ os.Signal }
-
-func (i interrupt) Error() string { return fmt.Sprintf("ended by signal: %s", i.Signal) }
-
-func (i interrupt) status() int {
-	number, _ := i.Signal.(syscall.Signal)
-	return 128 + int(number)
 }

@@ -30,18 +30,17 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/smartcred/smartcred/internal/interrupt"
 )
 
 func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run is the whole program: it returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	ctx, stop := interruptible(ctx)
+	ctx, stop := interrupt.Context(ctx)
 	defer stop()
 
 	a := &app{stdout: stdout, messages: &messages{w: stderr, left: maxLines}}
@@ -52,41 +51,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil || err == errFound {
 		return exitStatus(err)
 	}
-	var sig interrupt
+	var sig interrupt.Signal
 	if errors.As(context.Cause(ctx), &sig) {
 		a.messages.line("%s: %s", cmd.CommandPath(), sig)
-		return sig.status()
+		return sig.Status()
 	}
 	a.messages.failure(cmd.CommandPath(), err)
 	return exitStatus(err)
-}
-
-// interruptible returns a context that SIGINT and SIGTERM end, with the signal
-// as its cause. A second signal ends the process at once.
-func interruptible(parent context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(parent)
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		select {
-		case s := <-signals:
-			signal.Stop(signals)
-			cancel(interrupt{s})
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() {
-		signal.Stop(signals)
-		cancel(nil)
-	}
-}
-
-// An interrupt is the signal that ended a context.
-type interrupt struct{ os.Signal }
-
-func (i interrupt) Error() string { return fmt.Sprintf("ended by signal: %s", i.Signal) }
-
-func (i interrupt) status() int {
-	number, _ := i.Signal.(syscall.Signal)
-	return 128 + int(number)
 }
