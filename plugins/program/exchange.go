@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/smartcred/smartcred/plugins/program/internal/wire"
@@ -86,6 +87,15 @@ func (p *process) write(ctx context.Context, line []byte) error {
 	resume(time.Time{})
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, syscall.EPIPE) { // as a rule it has ended, and why says more
+		timer := time.NewTimer(endWait)
+		defer timer.Stop()
+		select {
+		case <-p.done:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
 	}
 	p.end(errors.New("it does not read its requests"))
 	if ctx.Err() != nil {
