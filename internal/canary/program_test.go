@@ -169,8 +169,8 @@ func usePlugin(t *testing.T, w *watch, opts *secretsource.OpenOptions, uri strin
 			w.err("look up", err)
 			w.value("secret", secret)
 		}
-		w.value("source", src)
 		w.err("close", src.(io.Closer).Close())
+		w.value("source", src) // fmt takes no locks: nobody else may use what it prints
 	}
 	s, err := signer.Open(t.Context(), uri, &signer.OpenOptions{OpenOptions: *opts})
 	w.err("open", err)
@@ -182,8 +182,8 @@ func usePlugin(t *testing.T, w *watch, opts *secretsource.OpenOptions, uri strin
 	w.print("keys", keys)
 	_, err = s.Sign(t.Context(), signer.Key{ID: "kid", Version: "1", Algorithm: signer.ES384, Public: newKey(t, w).Public()}, []byte("input"))
 	w.err("sign", err)
-	w.value("signer", s)
 	w.err("close", s.(io.Closer).Close())
+	w.value("signer", s)
 }
 
 // testPluginMain serves requests that are not what they should be.
