@@ -114,7 +114,7 @@ var places = map[string]func(w http.ResponseWriter, text string){
 		fmt.Fprintf(w, `{"access_token": %s, "access_token": %s}`, quoted, quoted)
 	},
 	"status text": func(w http.ResponseWriter, text string) {
-		raw(w, "HTTP/1.1 401 "+headerText(text)+"\r\nContent-Length: 0\r\n\r\n")
+		raw(w, "HTTP/1.1 401 "+headerText(text)+"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 	},
 	"status code":      func(w http.ResponseWriter, text string) { raw(w, "HTTP/1.1 "+headerText(text)+"\r\n\r\n") },
 	"protocol":         func(w http.ResponseWriter, text string) { raw(w, headerText(text)+" 200 OK\r\n\r\n") },
