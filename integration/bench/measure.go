@@ -28,6 +28,22 @@ func race(rounds int, contenders ...contender) [][]float64 {
 	for i, c := range contenders {
 		sizes[i] = batchSize(c)
 	}
+	return laps(rounds, sizes, contenders)
+}
+
+// alternate is race with a batch of one operation. It is for what waits for other
+// processes: how quickly those are woken depends on what ran just before, and that
+// is then the same for all.
+func alternate(rounds int, contenders ...contender) [][]float64 {
+	sizes := make([]int, len(contenders))
+	for i, c := range contenders {
+		batchSize(c) // warms it up
+		sizes[i] = 1
+	}
+	return laps(rounds, sizes, contenders)
+}
+
+func laps(rounds int, sizes []int, contenders []contender) [][]float64 {
 	times := make([][]float64, len(contenders))
 	for range rounds {
 		took := make([]time.Duration, len(contenders))

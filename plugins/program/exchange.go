@@ -59,32 +59,35 @@ func (p *process) ask(ctx context.Context, req *wire.Request, last bool) (*wire.
 // await returns the answer to x. Who waits reads: one at a time, for all others
 // too, so that the answer to a single caller goes through no other goroutine.
 func (p *process) await(ctx context.Context, id uint64, x *exchange) (*wire.Answer, error) {
-	for {
+	for ctx.Err() == nil {
 		select {
 		case a := <-x.answer:
 			return a.Answer, a.err
-		case <-ctx.Done():
-			p.leave(ctx, id)
-			return nil, ctx.Err()
 		case p.reading <- struct{}{}:
 			p.read(ctx, x)
-			<-p.reading
+			continue
+		default: // another one reads
+		}
+		select {
+		case a := <-x.answer:
+			return a.Answer, a.err
+		case p.reading <- struct{}{}:
+			p.read(ctx, x)
+		case <-ctx.Done():
 		}
 	}
+	p.leave(ctx, id)
+	return nil, ctx.Err()
 }
 
 // write writes a line. A program that does not read it in time is ended: half a
 // line may be on its way.
 func (p *process) write(ctx context.Context, line []byte) error {
-	select {
-	case p.writing <- struct{}{}:
-		defer func() { <-p.writing }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := take(ctx, p.writing); err != nil {
+		return err
 	}
-	resume := interruptible(ctx, p.stdin.SetWriteDeadline)
-	_, err := p.stdin.Write(line)
-	resume(time.Time{})
+	defer release(p.writing)
+	err := p.stdin.writeAll(ctx, line)
 	if err == nil {
 		return nil
 	}
@@ -103,22 +106,6 @@ func (p *process) write(ctx context.Context, line []byte) error {
 	}
 	<-p.done
 	return p.reason()
-}
-
-// interruptible makes ctx's end interrupt a file's reading or writing, until resume
-// is called, which sets the deadline that holds then.
-func interruptible(ctx context.Context, setDeadline func(time.Time) error) (resume func(time.Time)) {
-	interrupted := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		_ = setDeadline(time.Unix(1, 0))
-		close(interrupted)
-	})
-	return func(deadline time.Time) {
-		if !stop() {
-			<-interrupted
-			_ = setDeadline(deadline)
-		}
-	}
 }
 
 // leave is called by who waits no longer. The answer may still come; if nothing
@@ -144,34 +131,31 @@ func (p *process) leave(ctx context.Context, id uint64) {
 func (p *process) catchUp() {
 	select {
 	case p.reading <- struct{}{}:
-		p.mu.Lock()
-		_ = p.stdout.SetReadDeadline(time.Now().Add(catchUpWait))
-		p.mu.Unlock()
-		p.readLines(func() bool { return true })
-		p.mu.Lock()
-		_ = p.stdout.SetReadDeadline(p.drainBy)
-		p.mu.Unlock()
+		by := time.Now().Add(catchUpWait)
+		p.readLines(by, func() bool { return time.Now().Before(by) })
 		<-p.reading
 	default: // somebody reads
 	}
 }
 
-// read takes answers until x has its own, ctx ends, or the output does.
+// read takes answers until x has its own, ctx ends, or the output does. It gives
+// the token of reading back.
 func (p *process) read(ctx context.Context, x *exchange) {
-	resume := interruptible(ctx, p.stdout.SetReadDeadline)
-	p.readLines(func() bool { return len(x.answer) == 0 })
-	p.mu.Lock()
-	resume(p.drainBy)
-	p.mu.Unlock()
+	stop := p.stdout.wait(ctx)
+	by, _ := ctx.Deadline()
+	p.readLines(by, func() bool { return len(x.answer) == 0 && ctx.Err() == nil })
+	stop()
 	if len(p.partial) > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		p.end(errors.New("it did not end its line in time"))
 	}
+	<-p.reading
 }
 
 // readLines takes answers while more says so, until the output ends or is none of
-// the protocol's, or a deadline passes. Its caller holds the token of reading.
-func (p *process) readLines(more func() bool) {
-	for more() {
+// the protocol's. It asks when by has come at the latest. Its caller holds the token
+// of reading.
+func (p *process) readLines(by time.Time, more func() bool) {
+	for p.stdout.arm(by) && more() {
 		line, err := p.lines.ReadSlice('\n')
 		if err != nil || len(p.partial) > 0 {
 			if p.partial = append(p.partial, line...); len(p.partial) > wire.MaxLine {
@@ -181,10 +165,8 @@ func (p *process) readLines(more func() bool) {
 			line = p.partial
 		}
 		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, bufio.ErrBufferFull), errors.Is(err, os.ErrDeadlineExceeded):
 			continue
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return
 		case err != nil:
 			p.end(errEnded)
 			return

@@ -34,8 +34,8 @@ var errHung = errors.New("it did not answer in time, nor anything since")
 // breaks the protocol, and when it closes its output.
 type process struct {
 	cmd     *exec.Cmd
-	stdin   *os.File
-	stdout  *os.File
+	stdin   *pipe
+	stdout  *pipe
 	started time.Time
 	oneShot bool // it takes one request
 	counted bool // as a failure; guarded by the runner's mu
@@ -50,7 +50,6 @@ type process struct {
 	pending  map[uint64]*exchange
 	cause    error     // why it ended or is made to end; nil while it serves
 	answered time.Time // when it did last
-	drainBy  time.Time // when reading ends for good; zero: the process runs
 	reaped   bool      // its number may be another's
 
 	logged chan struct{} // closed when standard error has ended
@@ -82,7 +81,9 @@ func start(ctx context.Context, r *runner) (*process, error) {
 		return nil, err
 	}
 	p := &process{
-		cmd: cmd, started: time.Now(), stdin: parent[0], stdout: parent[1], lines: bufio.NewReaderSize(parent[1], 16<<10),
+		cmd: cmd, started: time.Now(), lines: bufio.NewReaderSize(parent[1], 16<<10),
+		stdin:   &pipe{File: parent[0], setDeadline: parent[0].SetWriteDeadline},
+		stdout:  &pipe{File: parent[1], setDeadline: parent[1].SetReadDeadline},
 		writing: make(chan struct{}, 1), reading: make(chan struct{}, 1),
 		pending: map[uint64]*exchange{}, logged: make(chan struct{}), done: make(chan struct{}),
 	}
@@ -199,15 +200,15 @@ func (p *process) reap(stderr *os.File, ended func(*process)) {
 	// What left the group may hold the pipes open.
 	p.mu.Lock()
 	p.reaped = true
-	p.drainBy = time.Now().Add(drainWait)
-	_ = p.stdout.SetReadDeadline(p.drainBy)
-	_ = stderr.SetReadDeadline(p.drainBy)
 	p.mu.Unlock()
+	drained := time.Now().Add(drainWait)
+	p.stdout.endBy(drained)
+	_ = stderr.SetReadDeadline(drained)
 	p.reading <- struct{}{} // and never given back: who reads now is soon done
-	p.readLines(func() bool { return true })
+	p.readLines(drained, func() bool { return true })
 	p.end(errEnded)
 	<-p.logged
-	closeAll(p.stdin, p.stdout, stderr)
+	closeAll(p.stdin.File, p.stdout.File, stderr)
 	ended(p)
 	p.answerAll(p.reason())
 	close(p.done)

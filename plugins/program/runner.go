@@ -10,6 +10,7 @@ import (
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/internal/flight"
 	"github.com/smartcred/smartcred/internal/redact"
+	"github.com/smartcred/smartcred/plugins/program/internal/deadline"
 	"github.com/smartcred/smartcred/plugins/program/internal/wire"
 )
 
@@ -63,7 +64,7 @@ func (r *runner) call(ctx context.Context, req wire.Request, read func(*wire.Ans
 	if err := ctx.Err(); err != nil {
 		return r.outcome(err)
 	}
-	asked, cancel := context.WithTimeout(ctx, r.requestTimeout)
+	asked, cancel := deadline.WithTimeout(ctx, r.requestTimeout)
 	defer cancel()
 	err := r.try(asked, req, read)
 	if errors.Is(err, errHung) && asked.Err() == nil {
@@ -116,6 +117,11 @@ func (r *runner) try(ctx context.Context, req wire.Request, read func(*wire.Answ
 }
 
 func take(ctx context.Context, tokens chan struct{}) error {
+	select {
+	case tokens <- struct{}{}:
+		return nil
+	default:
+	}
 	select {
 	case tokens <- struct{}{}:
 		return nil

@@ -45,7 +45,9 @@ func TestServe(t *testing.T) {
 		"no such stage":       {value: "x", in: `{"id":3,"method":"lookup","protocol":1,"stage":"next","timeout_ms":9000}`, out: `{"id":3,"error":{"code":"not_found"}}`},
 		"can't be opened":     {value: "x", in: `{"id":3,"method":"lookup","protocol":1,"path":"bad","timeout_ms":9000}`, out: `{"id":3,"error":{"code":"invalid_config"}}`},
 		"not JSON":            {in: `s3cr3t`, says: "no JSON object of the protocol"},
+		"long":                {value: "x", in: `{"id":3,"method":"lookup","protocol":1,"stage":"current","timeout_ms":9000,"future":"` + strings.Repeat("x", 100<<10) + `"}`, out: `"secret":"x"`},
 		"too long":            {in: strings.Repeat("x", 2<<20), says: "a line of more than"},
+		"too long by a byte":  {in: strings.Repeat("x", 1<<20), says: "a line of more than"},
 		"cut off by the end ": {in: ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package pluginmain
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/internal/flight"
+	"github.com/smartcred/smartcred/plugins/program/internal/deadline"
 	"github.com/smartcred/smartcred/plugins/program/internal/wire"
 	"github.com/smartcred/smartcred/secretsource"
 	"github.com/smartcred/smartcred/signer"
@@ -136,7 +138,7 @@ func (s *server) watch(ctx, reading context.Context) {
 const maxIdle = 20
 
 func (s *server) handle(ctx context.Context, req *wire.Request) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(req.TimeoutMS)*time.Millisecond)
+	ctx, cancel := deadline.WithTimeout(ctx, time.Duration(req.TimeoutMS)*time.Millisecond)
 	defer cancel()
 	members, err := s.do(ctx, req)
 	if err != nil {
@@ -148,19 +150,22 @@ func (s *server) handle(ctx context.Context, req *wire.Request) {
 	s.answer(req.ID, members)
 }
 
-// readLine returns the next line; one that is cut off by the end is io.EOF.
+// readLine returns the next line, good until the next call; one that is cut off by
+// the end is io.EOF.
 func readLine(in *bufio.Reader) ([]byte, error) {
-	var line []byte
-	for {
-		part, err := in.ReadSlice('\n')
-		line = append(line, part...)
-		switch {
-		case len(line) > wire.MaxLine:
-			return nil, fmt.Errorf("a line of more than %d bytes", wire.MaxLine)
-		case !errors.Is(err, bufio.ErrBufferFull):
-			return line, err
-		}
+	line, err := in.ReadSlice('\n')
+	if !errors.Is(err, bufio.ErrBufferFull) {
+		return line, err
 	}
+	long := bytes.Clone(line)
+	for errors.Is(err, bufio.ErrBufferFull) && len(long) <= wire.MaxLine {
+		line, err = in.ReadSlice('\n')
+		long = append(long, line...)
+	}
+	if len(long) > wire.MaxLine {
+		return nil, fmt.Errorf("a line of more than %d bytes", wire.MaxLine)
+	}
+	return long, err
 }
 
 func (s *server) answer(id uint64, members any) {

@@ -29,14 +29,13 @@ type target struct {
 }
 
 func (s *server) signer(ctx context.Context, req *wire.Request) (*target, error) {
-	u := uri(req)
-	t, release, err := s.target(ctx, "signer\x00"+u.String())
+	t, err := s.target(ctx, wire.RoleSigner, req)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer t.release()
 	if t.signer == nil {
-		opened, err := s.plugin.Signer(ctx, u, &signer.OpenOptions{
+		opened, err := s.plugin.Signer(ctx, uri(req), &signer.OpenOptions{
 			Algorithm: signer.Algorithm(req.ConfiguredAlgorithm), PublishFor: time.Duration(req.PublishSeconds) * time.Second,
 		})
 		if err != nil { // then opened may be a nil pointer in an interface
@@ -87,14 +86,13 @@ func (t *target) known(version string) (signer.Key, bool) {
 }
 
 func (s *server) source(ctx context.Context, req *wire.Request) (secretsource.Source, error) {
-	u := uri(req)
-	t, release, err := s.target(ctx, "source\x00"+u.String())
+	t, err := s.target(ctx, wire.RoleSource, req)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer t.release()
 	if t.source == nil {
-		opened, err := s.plugin.Source(ctx, u, &secretsource.OpenOptions{})
+		opened, err := s.plugin.Source(ctx, uri(req), &secretsource.OpenOptions{})
 		if err != nil {
 			return nil, err
 		}
@@ -103,25 +101,37 @@ func (s *server) source(ctx context.Context, req *wire.Request) (secretsource.So
 	return t.source, nil
 }
 
-// target returns the target of that name for its caller alone, until release.
-func (s *server) target(ctx context.Context, name string) (t *target, release func(), err error) {
+// target returns what is open in a role for a request, for its caller alone until
+// it is released.
+func (s *server) target(ctx context.Context, role string, req *wire.Request) (*target, error) {
+	name := role + " " + req.Path
+	if len(req.Options) > 0 {
+		name = role + "?" + uri(req).String()
+	}
 	s.mu.Lock()
-	t = s.targets[name]
+	t := s.targets[name]
 	if t == nil && len(s.targets) < maxTargets {
 		t = &target{open: make(chan struct{}, 1)}
 		s.targets[name] = t
 	}
 	s.mu.Unlock()
 	if t == nil {
-		return nil, nil, &smartcred.ConfigError{Problem: "too many paths and options for one process"}
+		return nil, &smartcred.ConfigError{Problem: "too many paths and options for one process"}
 	}
 	select {
 	case t.open <- struct{}{}:
-		return t, func() { <-t.open }, nil
+		return t, nil
+	default: // it is being opened
+	}
+	select {
+	case t.open <- struct{}{}:
+		return t, nil
 	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+		return nil, ctx.Err()
 	}
 }
+
+func (t *target) release() { <-t.open }
 
 func uri(req *wire.Request) *url.URL {
 	query := url.Values{}
