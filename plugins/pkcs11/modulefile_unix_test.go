@@ -20,7 +20,7 @@ func TestCheckModule(t *testing.T) {
 	}{
 		"private":              {0o600, 0o700, ""},
 		"as packages do":       {0o755, 0o755, ""},
-		"sticky folder":        {0o644, 0o777 | fs.ModeSticky, ""},
+		"sticky folder":        {0o644, 0o777 | fs.ModeSticky, "put it into one of its own"},
 		"group writes file":    {0o664, 0o755, "chmod go-w"},
 		"others write file":    {0o646, 0o755, "chmod go-w"},
 		"group writes folder":  {0o644, 0o775, "chmod go-w"},

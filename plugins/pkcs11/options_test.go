@@ -22,7 +22,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no key":          {"pkcs11:token=t?module-path=" + noLibrary, "object: neither object"},
 		"everything":      {"pkcs11:token=t", "object: neither object"},
 		"no library":      {"pkcs11:object=k?module-path=" + noLibrary, "can't be loaded"},
-		"gone":            {"pkcs11:object=k?module-path=" + noLibrary + "x", "can't be found"},
+		"gone":            {"pkcs11:object=k?module-path=" + noLibrary + "x", "can't be looked at"},
 		"PIN itself":      {"pkcs11:object=k?module-path=" + noLibrary + "&pin-source=s3cr3t", "pin-source: can't be opened"},
 	} {
 		t.Run(name, func(t *testing.T) {

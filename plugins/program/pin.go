@@ -12,7 +12,10 @@ import (
 	"strings"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/trustedpath"
 )
+
+const pathOption = "path"
 
 // maxProgram is the most bytes a program may have: it is copied.
 const maxProgram = 512 << 20
@@ -29,9 +32,12 @@ type pinned struct {
 // user can change. A hash that is not empty must be that of the content.
 func pin(path, hash string) (*pinned, error) {
 	if !filepath.IsAbs(path) {
-		return nil, &smartcred.ConfigError{Option: "path", Problem: "is not absolute: write the whole path of the program"}
+		return nil, &smartcred.ConfigError{Option: pathOption, Problem: "is not absolute: write the whole path of the program"}
 	}
-	real, err := trusted(path)
+	if !trustedpath.Checked {
+		return nil, &smartcred.ConfigError{Option: "plugin", Problem: "programs are run on Unix only: elsewhere it can't be told who could have changed them"}
+	}
+	real, err := trustedpath.Resolve(pathOption, path)
 	if err != nil {
 		return nil, err
 	}
@@ -46,14 +52,14 @@ func pin(path, hash string) (*pinned, error) {
 	}
 	switch {
 	case !info.Mode().IsRegular():
-		return nil, &smartcred.ConfigError{Option: "path", Problem: real + " is not a regular file"}
+		return nil, &smartcred.ConfigError{Option: pathOption, Problem: real + " is not a regular file"}
 	case info.Mode().Perm()&0o111 == 0:
-		return nil, &smartcred.ConfigError{Option: "path", Problem: real + " can't be executed: run chmod u+x " + real}
+		return nil, &smartcred.ConfigError{Option: pathOption, Problem: real + " can't be executed: run chmod u+x " + real}
 	case info.Size() > maxProgram:
-		return nil, &smartcred.ConfigError{Option: "path", Problem: fmt.Sprintf("%s has more than %d bytes", real, maxProgram)}
+		return nil, &smartcred.ConfigError{Option: pathOption, Problem: fmt.Sprintf("%s has more than %d bytes", real, maxProgram)}
 	}
 	// Of the open file, not of the path: only this one is copied.
-	if err := onlyOurs(real, info); err != nil {
+	if err := trustedpath.CheckFile(pathOption, real, info); err != nil {
 		return nil, err
 	}
 	return copyOf(f, filepath.Base(path), hash)
@@ -67,7 +73,7 @@ func hashed(dst io.Writer, src io.Reader, hash string) error {
 	case err != nil:
 		return fmt.Errorf("copy the program: %w", cause(err))
 	case n > maxProgram:
-		return &smartcred.ConfigError{Option: "path", Problem: fmt.Sprintf("the program has more than %d bytes", maxProgram)}
+		return &smartcred.ConfigError{Option: pathOption, Problem: fmt.Sprintf("the program has more than %d bytes", maxProgram)}
 	}
 	if sum := hex.EncodeToString(h.Sum(nil)); hash != "" && !strings.EqualFold(sum, hash) {
 		return &smartcred.ConfigError{Option: "sha256", Problem: "is not that of the program, which has " + sum + ": find out who changed it"}
@@ -86,7 +92,7 @@ func privateCopy(f io.Reader, name, hash string) (_ *pinned, err error) {
 			_ = os.RemoveAll(dir)
 		}
 	}()
-	real, err := trusted(dir)
+	real, err := trustedpath.Resolve(pathOption, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +117,7 @@ func (p *pinned) Close() error {
 }
 
 func pathProblem(problem string, err error) error {
-	return &smartcred.ConfigError{Option: "path", Problem: problem, Err: cause(err)}
+	return &smartcred.ConfigError{Option: pathOption, Problem: problem, Err: cause(err)}
 }
 
 // cause is err without fs.PathError's own mention of the path.

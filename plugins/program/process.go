@@ -135,7 +135,7 @@ func (r *runner) execute(ctx context.Context, stdio [3]*os.File) (*exec.Cmd, err
 		if !isBusy(err) || try == maxBusy {
 			err = fmt.Errorf("it can't be started: %w", cause(err))
 			if isHopeless(err) {
-				err = &smartcred.ConfigError{Option: "path", Problem: "is it a program for this machine, and is its interpreter there?", Err: err}
+				err = &smartcred.ConfigError{Option: pathOption, Problem: "is it a program for this machine, and is its interpreter there?", Err: err}
 			}
 			return nil, err
 		}

@@ -70,11 +70,16 @@ func (r *runner) call(ctx context.Context, req wire.Request, read func(*wire.Ans
 	if errors.Is(err, errHung) && asked.Err() == nil {
 		err = r.try(asked, req, read)
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("it did not answer within %s", r.requestTimeout)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		if at, ok := ctx.Deadline(); ok && !time.Now().Before(at) {
+			<-ctx.Done() // its timer may be a moment behind the clock
+		}
+		if ctx.Err() == nil {
+			err = fmt.Errorf("it did not answer within %s", r.requestTimeout)
+		}
 	}
 	return r.outcome(err)
 }

@@ -9,6 +9,9 @@ import (
 	"syscall"
 )
 
+// openFlags keep an open of a FIFO or device from waiting.
+const openFlags = syscall.O_NONBLOCK | syscall.O_CLOEXEC
+
 // ownGroup makes the program the leader of a process group, so that what it
 // started ends with it.
 func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
