@@ -24,6 +24,9 @@
 // but timers and channels, so that inside a [testing/synctest] bubble days pass
 // in no time. Make the server inside the bubble.
 //
+// In FIPS 140-3 mode build such tests with GOFIPS140=v1.0.0: the module in Go 1.26
+// itself draws entropy from the clock's jitter, and panics where the clock stands.
+//
 // # Sources
 //
 // SMART App Launch 2.2.0 (conformance, app-launch, backend-services,
