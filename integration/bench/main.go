@@ -9,7 +9,8 @@
 //
 // Times are ratios. The two things compared run in small batches, back to back,
 // in mirrored order (A B B A), many rounds over; each round gives one ratio, so
-// that whatever else the machine does meets both alike. The quarter of the rounds
+// that whatever else the machine does meets both alike. A batch of what waits for
+// another process is one operation. The quarter of the rounds
 // that took least time counts. The value is the median of their ratios, the noise
 // three standard errors of that median, taken from the ratios' median absolute
 // deviation. A bound is missed when value − noise is over it, twice: a miss is
