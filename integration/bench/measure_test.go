@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestMedian(t *testing.T) {
@@ -46,6 +47,26 @@ func TestRatioIgnoresDriftAndOutliers(t *testing.T) {
 	value, noise := ratio(quiet(a, b))
 	if math.Abs(value-1.2) > 0.01 || noise <= 0 || noise > 0.02 {
 		t.Errorf("ratio = %v ± %v, want about 1.2", value, noise)
+	}
+}
+
+func TestAlternate(t *testing.T) {
+	var order []string
+	one := func(name string) contender {
+		return contender{name, func(n int) {
+			if n == 1 {
+				order = append(order, name)
+			} else {
+				order = nil // warming up
+			}
+			for began := time.Now(); time.Since(began) < time.Duration(n)*100*time.Microsecond; {
+			}
+		}}
+	}
+	a, b := one("a"), one("b")
+	times := alternate(3, a, b)
+	if got := strings.Join(order[len(order)-12:], ""); got != "abbaabbaabba" || len(times[0]) != 3 || len(times[1]) != 3 {
+		t.Errorf("order %s, times %v", got, times)
 	}
 }
 
