@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/smartcred/smartcred"
 )
 
 // The policies of docs/vault.md are the ones that are tested here, but for the
@@ -32,5 +34,30 @@ func TestPageHasTheLeastPolicies(t *testing.T) {
 		if diff := cmp.Diff(want, shown); diff != "" {
 			t.Errorf("%s (-tested +shown):\n%s", block, diff)
 		}
+	}
+}
+
+// Of the ways to take a program's access away, the page's is the one that works at
+// once: a token outlives the secret id that got it.
+func TestPageRevokesAProgramsAccess(t *testing.T) {
+	b := newLoginBed(t)
+	r := newAppRole(t, b, nil)
+	secretID := r.newSecretID(t)
+	s := b.open(t, r.options(map[string]string{"secret_id_file": tokenFile(t, secretID)}), smartcred.Discard)
+	works(t, s)
+	b.vault.Write(t, r.path+"/secret-id/destroy", map[string]any{"secret_id": secretID})
+	works(t, s)
+	if err := b.vault.Root(t).Sys().DeletePolicy(b.policy); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Keys(t.Context())
+	saying(t, err, smartcred.ErrDenied)
+
+	text, err := os.ReadFile("../../docs/vault.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, row, found := strings.Cut(string(text), "| this program's access | "); !found || !strings.HasPrefix(row, "`vault policy delete smart`") {
+		t.Error("the page takes a program's access away by another command")
 	}
 }
