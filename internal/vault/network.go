@@ -43,7 +43,7 @@ var networkCauses = []networkCause{
 	cause(as[x509.UnknownAuthorityError], "its certificate does not verify: VAULT_CACERT names its authority"),
 	sentinel(http.ErrSchemeMismatch, "it does not speak TLS"),
 	cause(as[tls.RecordHeaderError], "it does not speak TLS"),
-	cause(as[tls.AlertError], "it ended the TLS handshake: does it ask for a client certificate?"),
+	cause(isAlert, "it ended the TLS handshake: does it ask for a client certificate?"),
 	cause(isTimeout, "no answer in time"),
 	cause(as[*net.OpError], "the connection failed"),
 }
@@ -56,6 +56,13 @@ func as[E error](err error) bool {
 func isExpired(err error) bool {
 	var e x509.CertificateInvalidError
 	return errors.As(err, &e) && e.Reason == x509.Expired
+}
+
+// isAlert reports whether the other side ended TLS. Its alert is of a type that is
+// crypto/tls's own; only QUIC's is [tls.AlertError].
+func isAlert(err error) bool {
+	var e *net.OpError
+	return errors.As(err, &e) && e.Op == "remote error"
 }
 
 func isTimeout(err error) bool {
