@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -33,6 +34,20 @@ func withoutCertificate(t *testing.T) error {
 	return err
 }
 
+// throughNoProxy is what a client returns whose proxy listens no more.
+func throughNoProxy(t *testing.T) error {
+	t.Helper()
+	proxy := httptest.NewServer(nil)
+	proxy.Close()
+	at, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(at)}}
+	_, err = client.Get("https://vault.example.com")
+	return errors.Unwrap(err) // without the url.Error, which is put around it below
+}
+
 // What the client returns for each is told apart by what it wraps.
 func TestCausesOfNoAnswer(t *testing.T) {
 	verification := func(err error) error { return &tls.CertificateVerificationError{Err: err} }
@@ -46,6 +61,7 @@ func TestCausesOfNoAnswer(t *testing.T) {
 		"expired":             {verification(x509.CertificateInvalidError{Reason: x509.Expired}), "expired"},
 		"no such name":        {&net.DNSError{Name: "secret-host"}, "does not resolve"},
 		"no client cert":      {withoutCertificate(t), "does it ask for a client certificate?"},
+		"no proxy":            {throughNoProxy(t), "the proxy that VAULT_PROXY_ADDR"},
 		"client's time-out":   {context.DeadlineExceeded, "no answer in time"},
 		"quoted answer bytes": {fmt.Errorf("malformed HTTP response %q", "secret-token"), "the answer is not Vault's"},
 	} {
