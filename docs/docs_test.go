@@ -21,7 +21,7 @@ var pages = []string{"rotation.md", "incident.md", "events.md", "vault.md", "aws
 // foreign are names that OAuth and backends gave.
 var foreign = []string{
 	"client_secret", "client_secret_basic", "client_secret_post", "private_key_jwt",
-	"allow_plaintext_backup", "auto_rotate_period", "max_versions", "min_encryption_version", "secret_id_num_uses", "token_num_uses", // Vault's
+	"allow_plaintext_backup", "auto_rotate_period", "max_versions", "min_encryption_version", "secret_id_num_uses", "token_max_ttl", "token_num_uses", // Vault's
 }
 
 // A block is a fenced part of a page.

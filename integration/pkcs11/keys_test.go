@@ -218,4 +218,8 @@ func TestMissingKey(t *testing.T) {
 	if !errors.Is(err, smartcred.ErrNotFound) || !strings.Contains(err.Error(), "object=gone") {
 		t.Errorf("%v, want ErrNotFound that names the key", err)
 	}
+	_, err = open(t, uri(softHSM, "id=01"), nil).Keys(t.Context())
+	if !errors.Is(err, smartcred.ErrNotFound) || !strings.Contains(err.Error(), "id=%01") {
+		t.Errorf("an id as pkcs11-tool writes it: %v, want ErrNotFound that says how it is written here", err)
+	}
 }

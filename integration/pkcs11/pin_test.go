@@ -196,6 +196,12 @@ func TestPINFile(t *testing.T) {
 			}
 		})
 	}
+	t.Run("missing", func(t *testing.T) {
+		err := signs(t.Context(), open(t, text+"file:"+path+"-gone", nil))
+		if !errors.Is(err, smartcred.ErrDenied) || errors.Is(err, smartcred.ErrNotFound) || !strings.Contains(err.Error(), "look up PIN") {
+			t.Errorf("%v, want ErrDenied: the PIN is missing, not the key", err)
+		}
+	})
 	t.Run("none", func(t *testing.T) {
 		err := signs(t.Context(), open(t, strings.TrimSuffix(text, "&pin-source="), nil))
 		if !errors.Is(err, smartcred.ErrNotFound) || !strings.Contains(err.Error(), "pin-source") {

@@ -1,11 +1,15 @@
 package vault
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/smartcred/smartcred"
 )
 
 // The policies of docs/vault.md are the ones that are tested here, but for the
@@ -32,5 +36,45 @@ func TestPageHasTheLeastPolicies(t *testing.T) {
 		if diff := cmp.Diff(want, shown); diff != "" {
 			t.Errorf("%s (-tested +shown):\n%s", block, diff)
 		}
+	}
+}
+
+// Of the ways to take a program's access away, the page's are those that work at
+// once: a token outlives the secret id that got it.
+func TestPageRevokesAProgramsAccess(t *testing.T) {
+	b := newLoginBed(t)
+	r := newAppRole(t, b, nil)
+	secretID := r.newSecretID(t)
+	s := b.open(t, r.options(map[string]string{"secret_id_file": tokenFile(t, secretID)}), smartcred.Discard)
+	works(t, s)
+	b.vault.Write(t, r.path+"/secret-id/destroy", map[string]any{"secret_id": secretID})
+	works(t, s)
+	other := b.open(t, r.options(map[string]string{"secret_id_file": tokenFile(t, r.newSecretID(t))}), smartcred.Discard)
+	works(t, other)
+	if err := b.vault.Root(t).Sys().RevokePrefix("auth/" + r.mount + "/login"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error { // Vault queues revocations
+		if _, err := s.Keys(t.Context()); !errors.Is(err, smartcred.ErrDenied) {
+			return fmt.Errorf("the token of a secret id that was destroyed still works: %v", err)
+		}
+		return nil
+	})
+	works(t, other)
+	if err := b.vault.Root(t).Sys().DeletePolicy(b.policy); err != nil {
+		t.Fatal(err)
+	}
+	_, err := other.Keys(t.Context())
+	saying(t, err, smartcred.ErrDenied)
+
+	text, err := os.ReadFile("../../docs/vault.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, row, found := strings.Cut(string(text), "| this program's access | "); !found || !strings.HasPrefix(row, "`vault policy delete smart`") {
+		t.Error("the page takes a program's access away by another command")
+	}
+	if !strings.Contains(string(text), "`vault lease revoke -prefix auth/approle/login`") {
+		t.Error("the page ends the tokens of a secret id by another command")
 	}
 }

@@ -180,6 +180,23 @@ func TestTokenFileIsReplaced(t *testing.T) {
 	}
 	writeFile(t, path, third)
 	works(t, s)
+	writeFile(t, path, second+"\n"+first+"\n")
+	works(t, s)
+	if b.sentToken(t) != third {
+		t.Error("the file holds no token any more, and another was sent than the one that was in it")
+	}
+	other := tokenFile(t, second+"\n"+first)
+	_, err := b.open(t, map[string]string{"token_file": other}, smartcred.Discard).Keys(t.Context())
+	saying(t, err, smartcred.ErrInvalidConfig, other, "holds more than a token")
+}
+
+// Vault answers 403 to a login where no auth method is mounted.
+func TestLoginWhereNothingIsMounted(t *testing.T) {
+	b := newLoginBed(t)
+	r := newAppRole(t, b, nil)
+	options := r.options(map[string]string{"auth_mount": r.mount + "-not", "secret_id_file": tokenFile(t, r.newSecretID(t))})
+	_, err := b.open(t, options, smartcred.Discard).Keys(t.Context())
+	saying(t, err, smartcred.ErrDenied, "auth/"+r.mount+"-not/login", "check that the auth method is mounted there")
 }
 
 func (b *loginBed) revoke(t *testing.T, token string) {

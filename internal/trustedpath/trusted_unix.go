@@ -39,6 +39,9 @@ func Resolve(option, path string) (string, error) {
 		if err != nil {
 			return "", problem(option, next+" can't be looked at", err)
 		}
+		if wide && !info.IsDir() { // a file, or a link: others may have linked one of root's there under this name
+			return "", &smartcred.ConfigError{Option: option, Problem: "others can write the folder " + at + ": put it into one of its own"}
+		}
 		if info.Mode()&fs.ModeSymlink != 0 {
 			if links++; links > maxLinks {
 				return "", &smartcred.ConfigError{Option: option, Problem: "leads over too many symbolic links"}
@@ -55,9 +58,6 @@ func Resolve(option, path string) (string, error) {
 			}
 			rest = append(components(target), rest...)
 			continue
-		}
-		if len(rest) == 0 && !info.IsDir() && wide {
-			return "", &smartcred.ConfigError{Option: option, Problem: "others can write the folder " + at + ": put it into one of its own"}
 		}
 		at = next
 		if info.IsDir() {

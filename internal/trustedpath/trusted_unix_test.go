@@ -51,6 +51,19 @@ func TestPaths(t *testing.T) {
 			must(os.Chmod(dir+"/tmp", 0o777|os.ModeSticky))
 			return file(dir + "/tmp/p")
 		}, "put it into one of its own"},
+		"link in a sticky folder": {func(dir string) string {
+			must(os.Mkdir(dir+"/tmp", 0o700))
+			must(os.Chmod(dir+"/tmp", 0o777|os.ModeSticky))
+			must(os.Symlink(file(dir+"/p"), dir+"/tmp/link"))
+			return dir + "/tmp/link"
+		}, "put it into one of its own"},
+		"link to a sticky folder": {func(dir string) string {
+			must(os.MkdirAll(dir+"/tmp/own", 0o700))
+			must(os.Chmod(dir+"/tmp", 0o777|os.ModeSticky))
+			file(dir + "/tmp/own/p")
+			must(os.Symlink("tmp", dir+"/link"))
+			return dir + "/link/own/p"
+		}, ""},
 		"link": {func(dir string) string {
 			must(os.Mkdir(dir+"/real", 0o700))
 			file(dir + "/real/p")

@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"os"
@@ -74,7 +75,7 @@ func (c *Config) checkTLS(opts *secretsource.OpenOptions) error {
 		return err
 	}
 	if u.Scheme == "http" && !(opts.AllowInsecureLoopback && isLoopback(u.Hostname())) {
-		return &smartcred.ConfigError{Option: "address", Problem: "is http: " + errPlaintext.Error()}
+		return &smartcred.ConfigError{Option: cmp.Or(c.from, "address"), Problem: "is http: " + errPlaintext.Error()}
 	}
 	return nil
 }

@@ -60,6 +60,7 @@ type Config struct {
 
 	// ambient: Address is VAULT_ADDR's, so that the other VAULT_ variables hold for it.
 	ambient bool
+	from    string // the option or variable that Address comes from
 	query   url.Values
 }
 
@@ -86,25 +87,34 @@ func ParseConfig(query url.Values) (*Config, error) {
 
 func (c *Config) findAddress() error {
 	ambient := os.Getenv(api.EnvVaultAddress)
+	c.from = "address"
 	switch {
 	case c.Address == "" && ambient == "":
-		return &smartcred.ConfigError{Option: "address", Problem: "says where Vault is: set VAULT_ADDR, or add address= to the URI"}
+		return &smartcred.ConfigError{Option: c.from, Problem: "says where Vault is: set VAULT_ADDR, or add address= to the URI"}
 	case c.Address == "":
-		c.Address = ambient
+		c.Address, c.from = ambient, api.EnvVaultAddress
 	}
 	u, err := url.Parse(c.Address)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http" {
-		return &smartcred.ConfigError{Option: "address", Problem: "is not of the form https://HOST:PORT"}
+	switch {
+	case err == nil && u.Scheme == "unix":
+		return &smartcred.ConfigError{Option: c.from, Problem: "is a Unix socket, which is not spoken to: it is of the form https://HOST:PORT. A Vault Agent's token is used with token_file="}
+	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
+		return &smartcred.ConfigError{Option: c.from, Problem: "is not of the form https://HOST:PORT"}
 	}
-	c.Address = strings.TrimSuffix(u.String(), "/")
-	c.ambient = sameOrigin(c.Address, ambient)
+	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
+	if u.Path == "/v1" {
+		return &smartcred.ConfigError{Option: c.from, Problem: "ends in /v1, which is put behind it: leave it out"}
+	}
+	c.Address = u.String()
+	c.ambient = sameServer(u, ambient)
 	return nil
 }
 
-func sameOrigin(a, b string) bool {
-	u, err := url.Parse(a)
-	v, err2 := url.Parse(b)
-	return err == nil && err2 == nil && strings.EqualFold(u.Scheme, v.Scheme) && strings.EqualFold(u.Host, v.Host)
+// sameServer reports whether an address is VAULT_ADDR's: behind one host, another
+// path may be another Vault.
+func sameServer(u *url.URL, ambient string) bool {
+	v, err := url.Parse(ambient)
+	return err == nil && strings.EqualFold(u.Scheme, v.Scheme) && strings.EqualFold(u.Host, v.Host) && u.Path == strings.TrimRight(v.Path, "/")
 }
 
 // findMethod takes the auth option, or what the other options and the

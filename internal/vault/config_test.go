@@ -46,7 +46,13 @@ func TestParseConfig(t *testing.T) {
 		"kubernetes without role": {query: "address=https://v&auth=kubernetes", wants: "role"},
 		"role alone":              {query: "address=https://v&role=r", wants: "it is kubernetes or jwt"},
 		"empty":                   {query: "address=https://v&auth=", wants: "auth: is empty"},
-		"not a web address":       {query: "address=unix:///run/vault&token_file=x", wants: "is not of the form https://HOST:PORT"},
+		"slashes at the end":      {env: map[string]string{"VAULT_ADDR": "https://v:8200//", "VAULT_TOKEN": "x"}, want: Config{Address: "https://v:8200", Auth: Token, AuthMount: "token", ambient: true}},
+		"path":                    {env: map[string]string{"VAULT_ADDR": "https://v/a/", "VAULT_TOKEN": "x"}, query: "address=https://v/a", want: Config{Address: "https://v/a", Auth: Token, AuthMount: "token", ambient: true}},
+		"token, another path":     {env: map[string]string{"VAULT_ADDR": "https://v/a", "VAULT_TOKEN": "x"}, query: "address=https://v/b", wants: "VAULT_TOKEN goes to VAULT_ADDR only"},
+		"path of the API":         {env: map[string]string{"VAULT_ADDR": "https://v/v1/", "VAULT_TOKEN": "x"}, wants: "VAULT_ADDR: ends in /v1"},
+		"socket":                  {env: map[string]string{"VAULT_ADDR": "unix:///run/vault", "VAULT_TOKEN": "x"}, wants: "VAULT_ADDR: is a Unix socket"},
+		"variable at fault":       {env: map[string]string{"VAULT_ADDR": "v:8200", "VAULT_TOKEN": "x"}, wants: "VAULT_ADDR: is not of the form https://HOST:PORT"},
+		"not a web address":       {query: "address=ftp://v&token_file=x", wants: "address: is not of the form https://HOST:PORT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clearEnvironment(t)

@@ -99,6 +99,24 @@ func TestMissingCredentialIsDenied(t *testing.T) {
 	})
 }
 
+// A file with more lines than the token's can't be sent: nobody's network or proxy
+// is at fault.
+func TestTokenOfSeveralLinesIsInvalidConfig(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		s := f.session(&changing{}, nil)
+		defer s.Close()
+		s.login.method = &tokenMethod{sources: &sources{}, source: secretsource.Static([]byte("{\n  \"token\": \"sensitive\"\n}")), path: "/run/vault/token"}
+		err := read(t, s)
+		if !errors.Is(err, smartcred.ErrInvalidConfig) || !strings.Contains(err.Error(), "/run/vault/token: holds more than a token") {
+			t.Errorf("%v", err)
+		}
+		if err != nil && strings.Contains(err.Error(), "sensitive") {
+			t.Errorf("the error shows the token: %v", err)
+		}
+	})
+}
+
 func TestMissingRightDoesNotLogInAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)

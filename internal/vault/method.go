@@ -1,6 +1,8 @@
 package vault
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,6 +138,11 @@ func (m *tokenMethod) credential(ctx context.Context) (credential, error) {
 	if err != nil {
 		return credential{}, fmt.Errorf("look up Vault token: %w", err)
 	}
+	value := token.Reveal()
+	defer clear(value)
+	if bytes.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+		return credential{}, fmt.Errorf("look up Vault token: %w", &smartcred.ConfigError{Option: cmp.Or(m.path, api.EnvVaultToken), Problem: "holds more than a token, which is one line"})
+	}
 	return credential{proof: token}, nil
 }
 
@@ -190,7 +197,7 @@ func sendLogin(ctx context.Context, client *api.Client, mount string, data map[s
 	answered, err := withToken(ctx, client, "", &header).Logical().WriteWithContext(ctx, where.path, data)
 	switch status, _ := answer(err); {
 	case status == http.StatusBadRequest || status == http.StatusForbidden:
-		return nil, fmt.Errorf("%w: Vault answered %d to the login at path %q: check that the role is there, and that what logs in to it is right, not expired, not used up and not bound to other addresses", smartcred.ErrDenied, status, where.path)
+		return nil, fmt.Errorf("%w: Vault answered %d to the login at path %q: check that the auth method is mounted there, that the role exists, and that what logs in to it is right, not expired, not used up and not bound to other addresses", smartcred.ErrDenied, status, where.path)
 	case err != nil:
 		return nil, where.fail(ctx, err, header)
 	}

@@ -29,6 +29,7 @@ func sentinel(target error, text string) networkCause {
 // networkCauses are looked at in order.
 var networkCauses = []networkCause{
 	sentinel(errPlaintext, errPlaintext.Error()),
+	cause(isOp("proxyconnect"), "the proxy that VAULT_PROXY_ADDR or HTTPS_PROXY names does not answer"),
 	sentinel(context.DeadlineExceeded, "no answer in time"),
 	sentinel(os.ErrDeadlineExceeded, "no answer in time"),
 	sentinel(syscall.ECONNREFUSED, "connection refused"),
@@ -43,7 +44,8 @@ var networkCauses = []networkCause{
 	cause(as[x509.UnknownAuthorityError], "its certificate does not verify: VAULT_CACERT names its authority"),
 	sentinel(http.ErrSchemeMismatch, "it does not speak TLS"),
 	cause(as[tls.RecordHeaderError], "it does not speak TLS"),
-	cause(as[tls.AlertError], "it ended the TLS handshake: does it ask for a client certificate?"),
+	// An alert is of a type of crypto/tls's own; only QUIC's is tls.AlertError.
+	cause(isOp("remote error"), "it ended the TLS handshake: does it ask for a client certificate?"),
 	cause(isTimeout, "no answer in time"),
 	cause(as[*net.OpError], "the connection failed"),
 }
@@ -56,6 +58,14 @@ func as[E error](err error) bool {
 func isExpired(err error) bool {
 	var e x509.CertificateInvalidError
 	return errors.As(err, &e) && e.Reason == x509.Expired
+}
+
+// isOp finds an operation that net/http or crypto/tls names in a [net.OpError].
+func isOp(name string) func(error) bool {
+	return func(err error) bool {
+		var e *net.OpError
+		return errors.As(err, &e) && e.Op == name
+	}
 }
 
 func isTimeout(err error) bool {

@@ -130,8 +130,11 @@ func (s *Signer) noKey(c *connection, leftOut error) error {
 		return fmt.Errorf("private key %s that can be used: %w: %w", s.opts.Key, smartcred.ErrNotFound, leftOut)
 	}
 	hint := ""
-	if s.opts.PIN == nil {
+	switch id := string(s.opts.Key.ID); {
+	case s.opts.PIN == nil:
 		hint = ": without pin-source there is no login, which most private keys need to be seen"
+	case len(id) > 1 && len(id)%2 == 0 && strings.Trim(id, "0123456789abcdefABCDEF") == "":
+		hint = ": id takes the bytes of CKA_ID percent-encoded, so that 01 of pkcs11-tool is id=%01"
 	}
 	return fmt.Errorf("private key %s: %w in %s%s", s.opts.Key, smartcred.ErrNotFound, describeToken(c.slot, c.token), hint)
 }

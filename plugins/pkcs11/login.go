@@ -128,6 +128,9 @@ func (s *Signer) login(ctx context.Context, slot uint, session cryptoki.SessionH
 	}
 	// Read last thing before the login: another process may have tried meanwhile.
 	pin, err := s.opts.PIN.Lookup(ctx, secretsource.Current)
+	if errors.Is(err, smartcred.ErrNotFound) { // which says nothing of the key
+		return fmt.Errorf("%w: look up PIN: %s", smartcred.ErrDenied, err)
+	}
 	if err != nil {
 		return fmt.Errorf("look up PIN: %w", err)
 	}

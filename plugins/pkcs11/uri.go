@@ -26,6 +26,10 @@ const (
 	queryCharacters = "-._~:[]@!$'()*+,=/?|;"
 )
 
+const pinValue = "pin-value"
+
+var errPINValue = &smartcred.ConfigError{Option: pinValue, Problem: "a PIN is a secret, and no secret stands in a configuration: name its source with pin-source"}
+
 // An attribute is one of a URI's, with its value decoded.
 type attribute struct{ name, value string }
 
@@ -160,8 +164,8 @@ func parseAttributes(text, separator, characters string, known []string) ([]attr
 	for part := range strings.SplitSeq(text, separator) {
 		name, raw, found := strings.Cut(part, "=")
 		switch {
-		case name == "pin-value":
-			return nil, &smartcred.ConfigError{Option: name, Problem: "a PIN is a secret, and no secret stands in a configuration: name its source with pin-source"}
+		case name == pinValue:
+			return nil, errPINValue
 		case name == "module-name":
 			return nil, &smartcred.ConfigError{Option: name, Problem: "a library is not searched for: give its absolute path with module-path"}
 		case !slices.Contains(known, name):
@@ -176,6 +180,9 @@ func parseAttributes(text, separator, characters string, known []string) ([]attr
 			return r > 0x7f || r != '%' && !alphanumeric(byte(r)) && !strings.ContainsRune(characters, r)
 		}) >= 0 {
 			return nil, &smartcred.ConfigError{Option: name, Problem: "special characters are written percent-encoded"}
+		}
+		if strings.Contains(value, pinValue+"=") { // behind the other separator it is part of a value, which errors and events show
+			return nil, errPINValue
 		}
 		list = append(list, attribute{name, value})
 	}

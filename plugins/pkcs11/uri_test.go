@@ -65,6 +65,9 @@ func TestParseURIRefuses(t *testing.T) {
 	for name, tt := range map[string]struct{ text, says string }{
 		"pin-value":            {"pkcs11:object=k?pin-value=" + secret, "pin-source"},
 		"pin-value in path":    {"pkcs11:object=k;pin-value=" + secret, "no secret stands in a configuration"},
+		"pin-value, ; for &":   {"pkcs11:object=k?module-path=/m.so;pin-value=" + secret, "no secret stands in a configuration"},
+		"pin-value, & for ;":   {"pkcs11:object=k&pin-value=" + secret + "?module-path=/m.so", "no secret stands in a configuration"},
+		"pin-value of a file":  {"pkcs11:object=k?pin-source=file:/x%3Fpin-value%3D" + secret, "no secret stands in a configuration"},
 		"module-name":          {"pkcs11:object=k?module-name=softhsm2", "module-path"},
 		"unknown":              {"pkcs11:objct=" + secret, `"objct": known are token, serial, manufacturer, model, slot-id, object, id, type`},
 		"unknown option":       {"pkcs11:object=k?pin=" + secret, `"pin": known are module-path, pin-source, next, previous, pin-count-low`},
