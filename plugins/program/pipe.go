@@ -36,9 +36,12 @@ func (p *pipe) arm(at time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if !p.last.IsZero() && p.last.Before(at) {
-		if at = p.last; !now.Before(at) {
+	if !p.last.IsZero() {
+		if !now.Before(p.last) {
 			return false
+		}
+		if p.last.Before(at) {
+			at = p.last
 		}
 	}
 	// A deadline costs more than to be woken early once in a while.

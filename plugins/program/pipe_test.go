@@ -91,7 +91,9 @@ func TestArm(t *testing.T) {
 		t.Errorf("deadlines %v", set)
 	}
 	r.endBy(now)
-	if r.arm(late) {
-		t.Error("it may be waited for after its end")
+	for _, at := range []time.Time{late, now} {
+		if r.arm(at) {
+			t.Errorf("after its end it may be waited for until %s past that", at.Sub(now))
+		}
 	}
 }

@@ -166,6 +166,8 @@ func TestFaults(t *testing.T) {
 		{"end", smartcred.ErrUnavailable, "exit status 0"},
 		{"stall", smartcred.ErrUnavailable, "did not answer within 1s"},
 		{"deaf", smartcred.ErrUnavailable, "did not answer within 1s"},
+		{"leave its group", smartcred.ErrUnavailable, "did not answer within 1s"},
+		{"leave a daemon", smartcred.ErrUnavailable, "exit status 3"},
 		{"garbage", smartcred.ErrUnavailable, "broke the protocol: not a JSON text"},
 		{"no answer", smartcred.ErrUnavailable, "broke the protocol"},
 		{"unasked", smartcred.ErrUnavailable, "answered what was not asked"},
@@ -192,6 +194,7 @@ func TestFaults(t *testing.T) {
 				}
 			}
 			restore := b.is(tt.mode)
+			defer b.endDaemon()
 			if strings.HasPrefix(tt.mode, "hello ") || tt.want == nil {
 				s.requestTimeout = 5 * time.Second
 			}
@@ -211,8 +214,15 @@ func TestFaults(t *testing.T) {
 			if _, err := s.Lookup(t.Context(), secretsource.Current); err != nil {
 				t.Errorf("the next call: %v", err)
 			}
-			if err := s.Close(); err != nil {
-				t.Error(err)
+			closed := make(chan error, 1)
+			go func() { closed <- s.Close() }()
+			select {
+			case err := <-closed:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatal("Close does not return")
 			}
 			for _, e := range b.events.of(smartcred.EventPluginMessage) {
 				if len(e.Detail) > maxMessage || strings.ContainsAny(e.Detail, "\x1b\n") || strings.Contains(e.Detail, credential) || e.Backend != "plugin://test/" {
