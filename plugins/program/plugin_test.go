@@ -132,6 +132,18 @@ func misbehave(backend folder, line string, stdout *os.File) bool {
 			fmt.Fprintln(os.Stderr, i, strings.Repeat("\x1b[31mnoise", 500))
 		}
 		return false
+	case "half a line": // the rest when the mode is another
+		if !strings.Contains(line, `"current"`) {
+			return true
+		}
+		fmt.Fprintf(stdout, "{\"id\":%s,", id)
+		if err := os.WriteFile(filepath.Join(string(backend), "half"), nil, 0o600); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		for backend.mode() == mode {
+			time.Sleep(time.Millisecond)
+		}
+		fmt.Fprintln(stdout, `"secret":"value"}`)
 	case "deaf":
 		select {}
 	case "leave its group":

@@ -271,6 +271,44 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
+// TestDeadlineWithinALine: that one caller's time is up while another's answer is
+// on its way ends nothing.
+func TestDeadlineWithinALine(t *testing.T) {
+	b := newBench(t)
+	b.set("value")
+	s := b.source()
+	if _, err := s.Lookup(t.Context(), secretsource.Current); err != nil {
+		t.Fatal(err)
+	}
+	restore := b.is("half a line")
+	short, other := make(chan error, 1), make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, err := s.Lookup(ctx, secretsource.Previous)
+		short <- err
+	}()
+	for s.pending() < 1 { // it reads, for the other one too
+		time.Sleep(time.Millisecond)
+	}
+	go func() {
+		_, err := s.Lookup(t.Context(), secretsource.Current)
+		other <- err
+	}()
+	for half := filepath.Join(string(b.folder), "half"); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(half); err == nil {
+			break
+		}
+	}
+	if err := <-short; !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Lookup = %v, want its deadline", err)
+	}
+	restore()
+	if err := <-other; err != nil {
+		t.Errorf("the other caller got %v", err)
+	}
+}
+
 // pending is how many requests the live process has.
 func (r *runner) pending() int {
 	r.mu.Lock()
