@@ -80,16 +80,16 @@ func (p *process) await(ctx context.Context, id uint64, x *exchange) (*wire.Answ
 	return nil, ctx.Err()
 }
 
-// write writes a line. A program that does not read it in time is ended: half a
-// line may be on its way.
+// write writes a line. A program that does not read all of it in time is ended: a
+// part is on its way.
 func (p *process) write(ctx context.Context, line []byte) error {
 	if err := take(ctx, p.writing); err != nil {
 		return err
 	}
 	defer release(p.writing)
-	err := p.stdin.writeAll(ctx, line)
-	if err == nil {
-		return nil
+	written, err := p.stdin.writeAll(ctx, line)
+	if err == nil || written == 0 && err == ctx.Err() {
+		return err
 	}
 	if errors.Is(err, syscall.EPIPE) { // as a rule it has ended, and why says more
 		timer := time.NewTimer(endWait)

@@ -271,6 +271,28 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
+// TestGivenUpBeforeItIsSent: who leaves before a byte of its request is written
+// takes the program from nobody.
+func TestGivenUpBeforeItIsSent(t *testing.T) {
+	b := newBench(t)
+	b.set("value")
+	s := b.source()
+	if _, err := s.Lookup(t.Context(), secretsource.Current); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	p := s.live
+	s.mu.Unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.write(ctx, []byte("{}\n")); !errors.Is(err, context.Canceled) {
+		t.Errorf("write = %v", err)
+	}
+	if !p.serving() {
+		t.Errorf("the program is ended: %v", p.reason())
+	}
+}
+
 // TestDeadlineWithinALine: that one caller's time is up while another's answer is
 // on its way ends nothing.
 func TestDeadlineWithinALine(t *testing.T) {
