@@ -299,7 +299,7 @@ var brokenBackends = map[string]struct{ promise, says string }{
 	"DER":                                        {"Signature", "is ASN.1 DER of"},
 	"digest of a digest":                         {"Signature", "another digest was signed"},
 	"unknown key is an outage":                   {"UnknownKey", "says that it could not be asked"},
-	"unknown key is untyped":                     {"UnknownKey", "no such key"},
+	"unknown key is untyped":                     {"UnknownKey", `none that errors.Is "not found" or "denied": no such key`},
 	"any algorithm":                              {"UnknownAlgorithm", `algorithm "HS256": it did not fail`},
 	"shared list":                                {"Aliasing", "the list is shared"},
 	"shared signature":                           {"Aliasing", "the next call wrote over it"},
