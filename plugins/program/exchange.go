@@ -16,9 +16,11 @@ import (
 // program's input ends after it.
 func (p *process) ask(ctx context.Context, req *wire.Request, last bool) (*wire.Answer, error) {
 	deadline, _ := ctx.Deadline() // the runner sets one
-	if req.TimeoutMS = time.Until(deadline).Milliseconds(); req.TimeoutMS <= 0 {
+	left := time.Until(deadline)
+	if left <= 0 {
 		return nil, context.DeadlineExceeded
 	}
+	req.TimeoutMS = max(1, left.Milliseconds())
 	x := &exchange{answer: make(chan answered, 1), asked: time.Now()}
 	p.mu.Lock()
 	if err := p.cause; err != nil {

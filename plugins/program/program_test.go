@@ -271,6 +271,25 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
+// TestDeadlineBelowAMillisecond: what is too short for the protocol's unit is the
+// caller's deadline still, and no outage of the program.
+func TestDeadlineBelowAMillisecond(t *testing.T) {
+	b := newBench(t)
+	b.set("value")
+	s := b.source()
+	if _, err := s.Lookup(t.Context(), secretsource.Current); err != nil {
+		t.Fatal(err)
+	}
+	b.is("stall")
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 900*time.Microsecond)
+		if _, err := s.Lookup(ctx, secretsource.Current); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() == nil {
+			t.Errorf("Lookup = %v, the context's error is %v", err, ctx.Err())
+		}
+		cancel()
+	}
+}
+
 // TestGivenUpBeforeItIsSent: who leaves before a byte of its request is written
 // takes the program from nobody.
 func TestGivenUpBeforeItIsSent(t *testing.T) {
