@@ -3,6 +3,7 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/smartcred/smartcred"
 )
@@ -16,12 +17,14 @@ func Answer(err error, want ...error) error {
 	if errors.Is(err, smartcred.ErrUnavailable) {
 		return fmt.Errorf("the backend answered, and the error says that it could not be asked: %w", err)
 	}
-	for _, w := range want {
+	names := make([]string, len(want))
+	for i, w := range want {
 		if errors.Is(err, w) {
 			return nil
 		}
+		names[i] = fmt.Sprintf("%q", w)
 	}
-	return fmt.Errorf("the error is none that errors.Is %q: %w", errors.Join(want...), err)
+	return fmt.Errorf("the error is none that errors.Is %s: %w", strings.Join(names, " or "), err)
 }
 
 // Outage checks the error of a call of a backend that gives no usable answer.

@@ -36,9 +36,12 @@ func (p *pipe) arm(at time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if !p.last.IsZero() && p.last.Before(at) {
-		if at = p.last; !now.Before(at) {
+	if !p.last.IsZero() {
+		if !now.Before(p.last) {
 			return false
+		}
+		if p.last.Before(at) {
+			at = p.last
 		}
 	}
 	// A deadline costs more than to be woken early once in a while.
@@ -65,19 +68,19 @@ func (p *pipe) endBy(last time.Time) {
 }
 
 // writeAll writes a line. It returns ctx's error if that ends before all of it
-// is written.
-func (p *pipe) writeAll(ctx context.Context, line []byte) error {
+// is written, and how much is.
+func (p *pipe) writeAll(ctx context.Context, line []byte) (written int, err error) {
 	defer p.wait(ctx)()
 	at, _ := ctx.Deadline()
 	for {
 		p.arm(at)
 		if err := ctx.Err(); err != nil {
-			return err
+			return written, err
 		}
-		n, err := p.Write(line)
+		n, err := p.Write(line[written:])
+		written += n
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return err
+			return written, err
 		}
-		line = line[n:]
 	}
 }

@@ -32,7 +32,13 @@ func TestWriteAll(t *testing.T) {
 	ctx, cancel := deadline.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	written := make(chan error, 1)
-	go func() { written <- w.writeAll(ctx, line) }()
+	go func() {
+		n, err := w.writeAll(ctx, line)
+		if n != len(line) {
+			t.Errorf("%d bytes of %d are said to be written", n, len(line))
+		}
+		written <- err
+	}()
 	var got bytes.Buffer
 	for got.Len() < len(line) {
 		w.set(aLongTimeAgo) // a former caller's end, that comes late
@@ -65,8 +71,8 @@ func TestWriteAllEndsWithItsContext(t *testing.T) {
 			_, w := newPipe(t)
 			ctx, cancel := makeContext()
 			defer cancel()
-			if err := w.writeAll(ctx, line); err == nil || !errors.Is(err, ctx.Err()) {
-				t.Errorf("error %v, the context's is %v", err, ctx.Err())
+			if n, err := w.writeAll(ctx, line); err == nil || !errors.Is(err, ctx.Err()) || n == len(line) {
+				t.Errorf("%d bytes, error %v, the context's is %v", n, err, ctx.Err())
 			}
 		})
 	}
@@ -91,7 +97,9 @@ func TestArm(t *testing.T) {
 		t.Errorf("deadlines %v", set)
 	}
 	r.endBy(now)
-	if r.arm(late) {
-		t.Error("it may be waited for after its end")
+	for _, at := range []time.Time{late, now} {
+		if r.arm(at) {
+			t.Errorf("after its end it may be waited for until %s past that", at.Sub(now))
+		}
 	}
 }

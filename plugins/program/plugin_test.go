@@ -17,10 +17,12 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -130,8 +132,42 @@ func misbehave(backend folder, line string, stdout *os.File) bool {
 			fmt.Fprintln(os.Stderr, i, strings.Repeat("\x1b[31mnoise", 500))
 		}
 		return false
+	case "half a line": // the rest when the mode is another
+		if !strings.Contains(line, `"current"`) {
+			return true
+		}
+		fmt.Fprintf(stdout, "{\"id\":%s,", id)
+		if err := os.WriteFile(filepath.Join(string(backend), "half"), nil, 0o600); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		for backend.mode() == mode {
+			time.Sleep(time.Millisecond)
+		}
+		fmt.Fprintln(stdout, `"secret":"value"}`)
 	case "deaf":
 		select {}
+	case "leave its group":
+		group, err := syscall.Getpgid(os.Getppid())
+		if err == nil {
+			err = syscall.Setpgid(0, group)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return false
+		}
+		select {}
+	case "leave a daemon": // that holds the pipes
+		daemon := exec.Command("/bin/sleep", "3600")
+		daemon.Stdout, daemon.Stderr = stdout, os.Stderr
+		daemon.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := daemon.Start(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return false
+		}
+		if err := os.WriteFile(filepath.Join(string(backend), "daemon"), []byte(strconv.Itoa(daemon.Process.Pid)), 0o600); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(3)
 	case "not found":
 		fmt.Fprintf(stdout, "{\"id\":%s,\"error\":{\"code\":\"not_found\"}}\n", id)
 	case "no method":
@@ -308,6 +344,22 @@ func (b *bench) write(name, content string) {
 	}
 	if err := os.Rename(temporary, filepath.Join(string(b.folder), name)); err != nil {
 		b.t.Fatal(err)
+	}
+}
+
+// endDaemon ends what the mode "leave a daemon" left.
+func (b *bench) endDaemon() {
+	text, err := os.ReadFile(filepath.Join(string(b.folder), "daemon"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	pid, numberErr := strconv.Atoi(string(text))
+	if err := errors.Join(err, numberErr); err != nil {
+		b.t.Error(err)
+		return
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		b.t.Errorf("the daemon was to stay: %v", err)
 	}
 }
 

@@ -16,7 +16,6 @@ import (
 
 const (
 	endWait     = time.Second            // from the end of its input, for the program to end by itself
-	lingerWait  = 5 * time.Second        // from its last answer, for the program to end by itself where it must
 	drainWait   = 500 * time.Millisecond // from the program's end, for what is left in its pipes
 	overdueWait = time.Second            // past a deadline that the program was told
 	cancelWait  = 5 * time.Second        // past a cancellation, which it was not

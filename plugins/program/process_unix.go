@@ -16,7 +16,11 @@ const openFlags = syscall.O_NONBLOCK | syscall.O_CLOEXEC
 // started ends with it.
 func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-func killGroup(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) }
+// killGroup ends the program, which may have left its group, and what it started.
+func killGroup(p *os.Process) {
+	_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+	_ = p.Kill()
+}
 
 // isHopeless reports reasons for a program not to start that starting it again
 // does not change: no interpreter, not executable here.

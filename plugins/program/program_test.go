@@ -166,6 +166,8 @@ func TestFaults(t *testing.T) {
 		{"end", smartcred.ErrUnavailable, "exit status 0"},
 		{"stall", smartcred.ErrUnavailable, "did not answer within 1s"},
 		{"deaf", smartcred.ErrUnavailable, "did not answer within 1s"},
+		{"leave its group", smartcred.ErrUnavailable, "did not answer within 1s"},
+		{"leave a daemon", smartcred.ErrUnavailable, "exit status 3"},
 		{"garbage", smartcred.ErrUnavailable, "broke the protocol: not a JSON text"},
 		{"no answer", smartcred.ErrUnavailable, "broke the protocol"},
 		{"unasked", smartcred.ErrUnavailable, "answered what was not asked"},
@@ -192,6 +194,7 @@ func TestFaults(t *testing.T) {
 				}
 			}
 			restore := b.is(tt.mode)
+			defer b.endDaemon()
 			if strings.HasPrefix(tt.mode, "hello ") || tt.want == nil {
 				s.requestTimeout = 5 * time.Second
 			}
@@ -211,8 +214,15 @@ func TestFaults(t *testing.T) {
 			if _, err := s.Lookup(t.Context(), secretsource.Current); err != nil {
 				t.Errorf("the next call: %v", err)
 			}
-			if err := s.Close(); err != nil {
-				t.Error(err)
+			closed := make(chan error, 1)
+			go func() { closed <- s.Close() }()
+			select {
+			case err := <-closed:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatal("Close does not return")
 			}
 			for _, e := range b.events.of(smartcred.EventPluginMessage) {
 				if len(e.Detail) > maxMessage || strings.ContainsAny(e.Detail, "\x1b\n") || strings.Contains(e.Detail, credential) || e.Backend != "plugin://test/" {
@@ -258,6 +268,85 @@ func TestDeadline(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("the other caller waits")
+	}
+}
+
+// TestDeadlineBelowAMillisecond: what is too short for the protocol's unit is the
+// caller's deadline still, and no outage of the program.
+func TestDeadlineBelowAMillisecond(t *testing.T) {
+	b := newBench(t)
+	b.set("value")
+	s := b.source()
+	if _, err := s.Lookup(t.Context(), secretsource.Current); err != nil {
+		t.Fatal(err)
+	}
+	b.is("stall")
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 900*time.Microsecond)
+		if _, err := s.Lookup(ctx, secretsource.Current); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() == nil {
+			t.Errorf("Lookup = %v, the context's error is %v", err, ctx.Err())
+		}
+		cancel()
+	}
+}
+
+// TestGivenUpBeforeItIsSent: who leaves before a byte of its request is written
+// takes the program from nobody.
+func TestGivenUpBeforeItIsSent(t *testing.T) {
+	b := newBench(t)
+	b.set("value")
+	s := b.source()
+	if _, err := s.Lookup(t.Context(), secretsource.Current); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	p := s.live
+	s.mu.Unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.write(ctx, []byte("{}\n")); !errors.Is(err, context.Canceled) {
+		t.Errorf("write = %v", err)
+	}
+	if !p.serving() {
+		t.Errorf("the program is ended: %v", p.reason())
+	}
+}
+
+// TestDeadlineWithinALine: that one caller's time is up while another's answer is
+// on its way ends nothing.
+func TestDeadlineWithinALine(t *testing.T) {
+	b := newBench(t)
+	b.set("value")
+	s := b.source()
+	if _, err := s.Lookup(t.Context(), secretsource.Current); err != nil {
+		t.Fatal(err)
+	}
+	restore := b.is("half a line")
+	short, other := make(chan error, 1), make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, err := s.Lookup(ctx, secretsource.Previous)
+		short <- err
+	}()
+	for s.pending() < 1 { // it reads, for the other one too
+		time.Sleep(time.Millisecond)
+	}
+	go func() {
+		_, err := s.Lookup(t.Context(), secretsource.Current)
+		other <- err
+	}()
+	for half := filepath.Join(string(b.folder), "half"); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(half); err == nil {
+			break
+		}
+	}
+	if err := <-short; !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Lookup = %v, want its deadline", err)
+	}
+	restore()
+	if err := <-other; err != nil {
+		t.Errorf("the other caller got %v", err)
 	}
 }
 

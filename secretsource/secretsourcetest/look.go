@@ -30,6 +30,9 @@ func lookAtCurrent(ctx context.Context, s *subject) error {
 	if first.Version != second.Version || !first.Equal(second) {
 		return errors.New("two look-ups of an unchanged backend differ")
 	}
+	if !first.Created.Equal(second.Created) {
+		return errors.New("two look-ups of an unchanged backend differ in Created, since when the value is current: zero, if the backend does not tell")
+	}
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/smartcred/smartcred"
 	"github.com/smartcred/smartcred/secretsource"
@@ -171,7 +172,11 @@ func (s *store) answer(ctx context.Context, stage secretsource.Stage) (secretsou
 	case "trims":
 		return secretsource.New([]byte(strings.Split(values[at], " ")[0]), version), nil
 	}
-	return secretsource.New([]byte(values[at]), version), nil
+	secret := secretsource.New([]byte(values[at]), version)
+	if s.fault == "current since just now" {
+		secret.Created = time.Now()
+	}
+	return secret, nil
 }
 
 func (c *client) Close() error {
@@ -213,6 +218,7 @@ var brokenBackends = map[string]struct{ promise, says string }{
 	"no version":                    {"Current", "the secret has no version"},
 	"version tells":                 {"Redaction", "holds the value"},
 	"version is a hash":             {"Redaction", "is a hash of the value"},
+	"current since just now":        {"Current", "differ in Created"},
 	"any stage":                     {"UnknownStage", "it did not fail"},
 	"ignores contexts":              {"ContextEndsDuring", "it was not back 3s after its context ended"},
 	"caches":                        {"Values", "is not the one"},

@@ -3,6 +3,7 @@ package signertest
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/rsa"
 	"encoding/asn1"
 	"errors"
@@ -46,6 +47,37 @@ func lookAtList(ctx context.Context, s *subject) error {
 		versions[k.Version], kids[k.ID] = true, true
 		if k.Custody.Level != signer.CustodyUnknown && k.Custody.Evidence == "" {
 			return fmt.Errorf("key with version %q is %s, and no evidence is given in words", k.Version, k.Custody.Level)
+		}
+	}
+	again, err := s.keys(ctx)
+	if err != nil {
+		return err
+	}
+	return sameKeys(keys, again)
+}
+
+// sameKeys says how two lists of an unchanged backend differ in keys that both have.
+func sameKeys(first, second []signer.Key) error {
+	for _, a := range first {
+		public, ok := a.Public.(interface{ Equal(crypto.PublicKey) bool })
+		if !ok {
+			continue
+		}
+		for _, b := range second {
+			if !public.Equal(b.Public) {
+				continue
+			}
+			for _, what := range []struct {
+				name   string
+				differ bool
+			}{
+				{"kid", a.ID != b.ID}, {"version", a.Version != b.Version},
+				{"algorithm", a.Algorithm != b.Algorithm}, {"NotBefore", !a.NotBefore.Equal(b.NotBefore)},
+			} {
+				if what.differ {
+					return fmt.Errorf("two lists of an unchanged backend differ in the %s of the key with version %q", what.name, a.Version)
+				}
+			}
 		}
 	}
 	return nil
@@ -187,7 +219,9 @@ func lookAtAliasing(ctx context.Context, s *subject) error {
 	}
 	kept := bytes.Clone(sig)
 	clear(given)
-	second, err := s.sign(ctx, key, input)
+	// Another text: of the same one some signatures are the same.
+	other := []byte("another text")
+	second, err := s.sign(ctx, key, other)
 	if err != nil {
 		return err
 	}
@@ -195,7 +229,7 @@ func lookAtAliasing(ctx context.Context, s *subject) error {
 		return errors.New("the signature is shared: the next call wrote over it")
 	}
 	clear(sig)
-	return checkSignature(key, input, second)
+	return checkSignature(key, other, second)
 }
 
 func lookAtEndedContext(ctx context.Context, s *subject) error {

@@ -2,6 +2,7 @@ package signertest
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -113,6 +114,7 @@ func (s *store) put(field *bool, v bool) {
 type client struct {
 	store  *store
 	cached []signer.Key
+	lists  int
 	last   []byte
 
 	mu     sync.Mutex
@@ -190,6 +192,20 @@ func (c *client) Keys(ctx context.Context) ([]signer.Key, error) {
 			c.cached = slices.Clone(c.store.keys)
 		}
 		return slices.Clone(c.cached), nil
+	case "kid is made anew", "version is made anew", "start is made anew":
+		c.lists++
+		keys := slices.Clone(c.store.keys)
+		for i := range keys {
+			switch c.store.fault {
+			case "kid is made anew":
+				keys[i].ID = fmt.Sprint("kid-", i, "-", c.lists)
+			case "version is made anew":
+				keys[i].Version = fmt.Sprint("version-", i, "-", c.lists)
+			case "start is made anew":
+				keys[i].NotBefore = time.Now().Add(time.Hour)
+			}
+		}
+		return keys, nil
 	case "private halves":
 		keys := slices.Clone(c.store.keys)
 		for i := range keys {
@@ -229,7 +245,11 @@ func (c *client) Sign(ctx context.Context, key signer.Key, signingInput []byte) 
 	if s.fault == "digest of a digest" {
 		digest = signer.ES384.Digest(digest)
 	}
-	der, err := ecdsa.SignASN1(rand.Reader, private, digest)
+	random := rand.Reader
+	if s.fault == "shared signature, by RFC 6979" {
+		random = nil // by RFC 6979 a text has one signature
+	}
+	der, err := private.Sign(random, digest, crypto.SHA384)
 	if err != nil || s.fault == "DER" {
 		return der, err
 	}
@@ -237,7 +257,7 @@ func (c *client) Sign(ctx context.Context, key signer.Key, signingInput []byte) 
 		clear(signingInput)
 	}
 	sig, err := signer.RawFromDER(elliptic.P384(), der)
-	if s.fault == "shared signature" {
+	if strings.HasPrefix(s.fault, "shared signature") {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.last = append(c.last[:0], sig...)
@@ -272,21 +292,25 @@ func TestCheckPassesAGoodBackend(t *testing.T) {
 // brokenBackends are the promises that each fault breaks, with the words that the
 // author of the backend needs.
 var brokenBackends = map[string]struct{ promise, says string }{
-	"empty list":                {"Keys", "the list is empty"},
-	"private halves":            {"Keys", "takes RSA or an elliptic curve"},
-	"no version":                {"Keys", "has no version"},
-	"no evidence":               {"Keys", "no evidence is given in words"},
-	"DER":                       {"Signature", "is ASN.1 DER of"},
-	"digest of a digest":        {"Signature", "another digest was signed"},
-	"unknown key is an outage":  {"UnknownKey", "says that it could not be asked"},
-	"unknown key is untyped":    {"UnknownKey", "no such key"},
-	"any algorithm":             {"UnknownAlgorithm", `algorithm "HS256": it did not fail`},
-	"shared list":               {"Aliasing", "the list is shared"},
-	"shared signature":          {"Aliasing", "the next call wrote over it"},
-	"writes to its input":       {"Aliasing", "the signing input was written to"},
-	"ignores ended contexts":    {"ContextEndedBefore", "did not fail although its context had ended"},
-	"ignores contexts that end": {"ContextEndsDuring", "it was not back 3s after its context ended"},
-	"takes its time to end":     {"ContextEndsDuring", "100ms is the most"},
+	"empty list":                                 {"Keys", "the list is empty"},
+	"private halves":                             {"Keys", "takes RSA or an elliptic curve"},
+	"no version":                                 {"Keys", "has no version"},
+	"no evidence":                                {"Keys", "no evidence is given in words"},
+	"DER":                                        {"Signature", "is ASN.1 DER of"},
+	"digest of a digest":                         {"Signature", "another digest was signed"},
+	"unknown key is an outage":                   {"UnknownKey", "says that it could not be asked"},
+	"unknown key is untyped":                     {"UnknownKey", `none that errors.Is "not found" or "denied": no such key`},
+	"any algorithm":                              {"UnknownAlgorithm", `algorithm "HS256": it did not fail`},
+	"shared list":                                {"Aliasing", "the list is shared"},
+	"shared signature":                           {"Aliasing", "the next call wrote over it"},
+	"shared signature, by RFC 6979":              {"Aliasing", "the next call wrote over it"},
+	"kid is made anew":                           {"Keys", "differ in the kid"},
+	"version is made anew":                       {"Keys", "differ in the version"},
+	"start is made anew":                         {"Keys", "differ in the NotBefore"},
+	"writes to its input":                        {"Aliasing", "the signing input was written to"},
+	"ignores ended contexts":                     {"ContextEndedBefore", "did not fail although its context had ended"},
+	"ignores contexts that end":                  {"ContextEndsDuring", "it was not back 3s after its context ended"},
+	"takes its time to end":                      {"ContextEndsDuring", "100ms is the most"},
 	"takes its time to see that a context ended": {"ContextEndedBefore", "100ms is the most"},
 	"leaves a goroutine":                         {"Goroutines", "goroutines were there before"},
 	"loses the context's error":                  {"ContextEndsDuring", "none that errors.Is context.Canceled"},
