@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 	a := &app{stdout: stdout, messages: &messages{w: stderr, left: maxLines}}
 	root := a.root()
-	root.SetArgs(args)
+	root.SetArgs(kidLast(root, args))
 	cmd, err := root.ExecuteContextC(ctx)
 	a.messages.settle(err)
 	if err == nil || err == errFound {

@@ -17,10 +17,12 @@ import (
 	"github.com/smartcred/smartcred/secretsource"
 )
 
+const revokeName = "revoke"
+
 func (a *app) revoke() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use:   "revoke VERSION|KID|next|previous|current",
+		Use:   revokeName + " VERSION|KID|next|previous|current",
 		Short: "Take a key or secret out of use at once",
 		Long: `Revoke takes a key or secret out of use by removing its file: PATH.next or
 PATH.previous. No copy is kept. Running processes stop using it within a minute,

@@ -293,6 +293,12 @@ func TestRevokeAKey(t *testing.T) {
 	current := decodeJSON[signer.JWKSet](t, w.run("jwks", "--signer", "file:key.pem").ok()).Keys[1].KeyID
 	revoke(current).fails(exitUsage, "is the current one", "rotation new-key", "revoked: ["+current+"]")
 	revoke("unknown").fails(exitUsage, "no key in the files has that kid or version")
+	hyphen := "-" + strings.Repeat("k", 42) // as one thumbprint in 64 begins
+	revoke(hyphen).fails(exitUsage, "no key in the files has that kid or version")
+	w.run("rotation", "revoke", "--signer", "file:key.pem", "--force", hyphen).fails(exitUsage, "no key in the files has that kid or version")
+	w.run("rotation", "revoke", "--signer", "file:key.pem", "--", hyphen).fails(exitUsage, "no key in the files has that kid or version")
+	w.run("rotation", "revoke", "--signer", "file:key.pem", "--revoked", hyphen).fails(exitUsage, "which one?")
+	w.run("rotation", "revoke", hyphen+"k").fails(exitUsage, "a flag is malformed") // too long for one
 	w.run("rotation", "revoke", "--signer", "file:key.pem").fails(exitUsage, "which one?")
 	w.run("rotation", "revoke", "a", "b", "--signer", "file:key.pem").fails(exitUsage, "which one?")
 	revoke("previous").ok()
