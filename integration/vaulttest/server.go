@@ -167,13 +167,21 @@ func (s *Server) unseal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// A node that is still joining a cluster takes the key, and unseals later: a second
+	// one would make Vault unseal twice, and be active twice after a step-down.
+	taken := false
 	err = until(ctx, s.run, func() error {
-		// A node that is still joining a cluster takes the key, and unseals later.
-		status, err := c.Sys().UnsealWithContext(ctx, s.unsealKey)
+		read := c.Sys().SealStatusWithContext
+		if !taken {
+			read = func(ctx context.Context) (*api.SealStatusResponse, error) {
+				return c.Sys().UnsealWithContext(ctx, s.unsealKey)
+			}
+		}
+		status, err := read(ctx)
 		if err != nil {
 			return err
 		}
-		if status.Sealed {
+		if taken = true; status.Sealed {
 			return errors.New("it is sealed")
 		}
 		return nil
