@@ -92,6 +92,8 @@ var answers = map[string]Answer{
 	"OptInRequired":                       {smartcred.ErrDenied, "the account is not subscribed to the service, or not in this region"},
 	"NotAuthorized":                       {smartcred.ErrDenied, "the policies do not allow it to this process"},
 	"InvalidIdentityToken":                {smartcred.ErrDenied, refusedCredentials},
+	"IDPRejectedClaim":                    {smartcred.ErrDenied, refusedCredentials},
+	"RequestTimeTooSkewed":                {smartcred.ErrDenied, refusedCredentials},
 	"ValidationException":                 {smartcred.ErrInvalidConfig, "AWS calls the request malformed: see the name of the resource"},
 	"ThrottlingException":                 {nil, "throttled: the account's quota of requests is used up"},
 	"Throttling":                          {nil, "throttled: the account's quota of requests is used up"},

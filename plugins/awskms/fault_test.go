@@ -48,6 +48,7 @@ func TestFaultsThenRecovery(t *testing.T) {
 		"wrong usage":                    {inject(answer(400, "InvalidKeyUsageException")), smartcred.ErrUnsupportedAlgorithm, "InvalidKeyUsageException: the key is not for signing"},
 		"expired credentials":            {inject(answer(400, "ExpiredTokenException")), smartcred.ErrDenied, "ExpiredTokenException: this process' temporary AWS credentials have expired"},
 		"unknown credentials":            {inject(answer(400, "UnrecognizedClientException")), smartcred.ErrDenied, "does not take this process' credentials"},
+		"a clock that is off":            {inject(answer(403, "RequestTimeTooSkewed")), smartcred.ErrDenied, "the clock is right"},
 		"wrong signature":                {inject(answer(403, "SignatureDoesNotMatch")), smartcred.ErrDenied, "the clock is right"},
 		"internal":                       {inject(answer(500, "KMSInternalException")), smartcred.ErrUnavailable, "KMSInternalException: KMS failed"},
 		"key unavailable":                {inject(answer(500, "KeyUnavailableException")), smartcred.ErrUnavailable, "KeyUnavailableException"},
@@ -248,7 +249,7 @@ func TestCredentials(t *testing.T) {
 		t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/app")
 		t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", token)
 		t.Setenv("AWS_MAX_ATTEMPTS", "1")
-		for code, want := range map[string]error{"AccessDenied": smartcred.ErrDenied, "ServiceUnavailable": smartcred.ErrUnavailable} {
+		for code, want := range map[string]error{"AccessDenied": smartcred.ErrDenied, "IDPRejectedClaim": smartcred.ErrDenied, "ServiceUnavailable": smartcred.ErrUnavailable} {
 			sts := stsThatAnswers(t, code)
 			t.Setenv("AWS_ENDPOINT_URL_STS", sts)
 			if _, err := open(t).Keys(t.Context()); !errors.Is(err, want) || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "credentials") {
