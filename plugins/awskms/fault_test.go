@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,7 @@ func TestFaultsThenRecovery(t *testing.T) {
 		"wrong usage":                    {inject(answer(400, "InvalidKeyUsageException")), smartcred.ErrUnsupportedAlgorithm, "InvalidKeyUsageException: the key is not for signing"},
 		"expired credentials":            {inject(answer(400, "ExpiredTokenException")), smartcred.ErrDenied, "ExpiredTokenException: this process' temporary AWS credentials have expired"},
 		"unknown credentials":            {inject(answer(400, "UnrecognizedClientException")), smartcred.ErrDenied, "does not take this process' credentials"},
+		"a clock that is off":            {inject(answer(403, "RequestTimeTooSkewed")), smartcred.ErrDenied, "the clock is right"},
 		"wrong signature":                {inject(answer(403, "SignatureDoesNotMatch")), smartcred.ErrDenied, "the clock is right"},
 		"internal":                       {inject(answer(500, "KMSInternalException")), smartcred.ErrUnavailable, "KMSInternalException: KMS failed"},
 		"key unavailable":                {inject(answer(500, "KeyUnavailableException")), smartcred.ErrUnavailable, "KeyUnavailableException"},
@@ -248,12 +250,37 @@ func TestCredentials(t *testing.T) {
 		t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/app")
 		t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", token)
 		t.Setenv("AWS_MAX_ATTEMPTS", "1")
-		for code, want := range map[string]error{"AccessDenied": smartcred.ErrDenied, "ServiceUnavailable": smartcred.ErrUnavailable} {
+		for code, want := range map[string]error{"AccessDenied": smartcred.ErrDenied, "IDPRejectedClaim": smartcred.ErrDenied, "ServiceUnavailable": smartcred.ErrUnavailable} {
 			sts := stsThatAnswers(t, code)
 			t.Setenv("AWS_ENDPOINT_URL_STS", sts)
 			if _, err := open(t).Keys(t.Context()); !errors.Is(err, want) || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "credentials") {
 				t.Errorf("%s: got %v, want %v", code, err, want)
 			}
+		}
+	})
+	// It is not KMS that is out of reach.
+	t.Run("nobody who gives them", func(t *testing.T) {
+		srv := httptest.NewServer(http.NotFoundHandler())
+		srv.Close()
+		t.Setenv("AWS_ACCESS_KEY_ID", "")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+		t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", srv.URL)
+		t.Setenv("AWS_MAX_ATTEMPTS", "1")
+		if _, err := open(t).Keys(t.Context()); !errors.Is(err, smartcred.ErrUnavailable) || !strings.Contains(err.Error(), "no AWS credentials can be had") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("not in time", func(t *testing.T) {
+		over := make(chan struct{}) // the SDK goes on asking for whoever comes next
+		srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-over }))
+		t.Cleanup(func() { close(over); srv.Close() })
+		t.Setenv("AWS_ACCESS_KEY_ID", "")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+		t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", srv.URL)
+		ctx, cancel := context.WithTimeout(t.Context(), impatient)
+		defer cancel()
+		if _, err := open(t).Keys(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "waiting for AWS credentials") {
+			t.Errorf("got %v", err)
 		}
 	})
 }
