@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -112,16 +113,15 @@ var answers = map[string]Answer{
 // Error puts an error of the SDK into smartcred's words. ctx is the one that
 // [flight.Calls.Begin] gave.
 func (c Call) Error(ctx context.Context, err error) error {
+	unsigned := isUnsigned(err)
 	if why := flight.Ended(ctx); why != nil {
+		if unsigned {
+			return fmt.Errorf("%s on %s: waiting for AWS credentials: %w", c.Action, c.Resource, why)
+		}
 		return fmt.Errorf("%s on %s: %w", c.Action, c.Resource, why)
 	}
-	var op *smithy.OperationError
-	if errors.As(err, &op) {
-		err = op.Err
-		var inner *smithy.OperationError
-		if errors.As(err, &inner) { // of the service that gives credentials
-			return c.credentials(err)
-		}
+	if unsigned {
+		return c.credentials(err)
 	}
 	var resp *smithyhttp.ResponseError
 	if !errors.As(err, &resp) || resp.Response == nil || resp.HTTPStatusCode() == 0 {
@@ -159,6 +159,18 @@ func (c Call) answer(code, message string) (Answer, bool) {
 	}
 	answer, ok := answers[code]
 	return answer, ok
+}
+
+// isUnsigned reports whether a request failed for want of credentials to sign it
+// with: what else the error holds is then about who gives them. The SDK's step has
+// no type of its own, but a name.
+func isUnsigned(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if strings.HasPrefix(err.Error(), "get identity: ") {
+			return true
+		}
+	}
+	return false
 }
 
 // Incomplete is the error of an answer that lacks what it must have.

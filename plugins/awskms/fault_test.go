@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -255,6 +256,31 @@ func TestCredentials(t *testing.T) {
 			if _, err := open(t).Keys(t.Context()); !errors.Is(err, want) || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "credentials") {
 				t.Errorf("%s: got %v, want %v", code, err, want)
 			}
+		}
+	})
+	// It is not KMS that is out of reach.
+	t.Run("nobody who gives them", func(t *testing.T) {
+		srv := httptest.NewServer(http.NotFoundHandler())
+		srv.Close()
+		t.Setenv("AWS_ACCESS_KEY_ID", "")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+		t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", srv.URL)
+		t.Setenv("AWS_MAX_ATTEMPTS", "1")
+		if _, err := open(t).Keys(t.Context()); !errors.Is(err, smartcred.ErrUnavailable) || !strings.Contains(err.Error(), "no AWS credentials can be had") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("not in time", func(t *testing.T) {
+		over := make(chan struct{}) // the SDK goes on asking for whoever comes next
+		srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-over }))
+		t.Cleanup(func() { close(over); srv.Close() })
+		t.Setenv("AWS_ACCESS_KEY_ID", "")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+		t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", srv.URL)
+		ctx, cancel := context.WithTimeout(t.Context(), impatient)
+		defer cancel()
+		if _, err := open(t).Keys(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "waiting for AWS credentials") {
+			t.Errorf("got %v", err)
 		}
 	})
 }

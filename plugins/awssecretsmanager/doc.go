@@ -20,7 +20,7 @@
 //
 // # URIs
 //
-//	awssecretsmanager:///smart/my-app              the whole value, text or binary
+//	awssecretsmanager:///smart/my-app              the whole value, text (less one newline at its end) or binary
 //	awssecretsmanager:///smart/my-app#client_secret  a member of the JSON object in it
 //	awssecretsmanager:///arn:aws:secretsmanager:…    by ARN, in any account
 //

@@ -102,7 +102,7 @@ func (s *Source) lookup(ctx context.Context, stage secretsource.Stage) (secretso
 	}
 	value := out.SecretBinary
 	if out.SecretString != nil {
-		value = []byte(*out.SecretString)
+		value = []byte(awsclient.SecretText(*out.SecretString))
 	}
 	if len(value) == 0 {
 		return secretsource.Secret{}, &awsclient.Error{

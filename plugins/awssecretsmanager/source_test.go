@@ -119,9 +119,13 @@ func TestValues(t *testing.T) {
 	aws := newFake(t, nil)
 	arn := aws.CreateSecret("smart/app", `{"client_secret":"s3cret","empty":"","n":1}`)
 	aws.CreateBinarySecret("binary", []byte{0, 0xff, '\n'})
+	aws.CreateSecret("typed", "s3cret\n")
+	aws.CreateSecret("typed-on-windows", "s3cret\r\n")
+	aws.CreateSecret("two-lines", "s3cret\n\n")
 	for name, want := range map[string]string{
 		"smart/app": `{"client_secret":"s3cret","empty":"","n":1}`, arn: `{"client_secret":"s3cret","empty":"","n":1}`,
 		arn[:len(arn)-7]: `{"client_secret":"s3cret","empty":"","n":1}`, "binary": "\x00\xff\n",
+		"typed": "s3cret", "typed-on-windows": "s3cret", "two-lines": "s3cret\n",
 	} {
 		if got := value(t, newSource(t, aws, name), secretsource.Current); got != want {
 			t.Errorf("%s has %q, want %q", name, got, want)

@@ -45,7 +45,7 @@ func (r *Rotator) RunStep(ctx context.Context, step Step, secretID, version stri
 	}
 	if version == "" {
 		if step != StepCreate {
-			return "", fmt.Errorf("secretrotator: %s: %w", step, &StoreError{Op: "find the version staged AWSPENDING", Err: fmt.Errorf("%w: createSecret comes first", smartcred.ErrNotFound)})
+			return "", fmt.Errorf("secretrotator: %s: %w", step, &StoreError{Op: "find the version staged AWSPENDING", Err: fmt.Errorf("%w: createSecret comes first; after finishSecret there is none either", smartcred.ErrNotFound)})
 		}
 		version = newVersion()
 	}

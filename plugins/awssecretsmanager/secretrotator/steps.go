@@ -59,6 +59,9 @@ func (j *job) change(ctx context.Context) (Change, error) {
 	if err := j.alive(pending); err != nil {
 		return Change{}, err
 	}
+	if pending.Secret().Equal(current.Secret()) {
+		return Change{}, &smartcred.ConfigError{Option: "version", Problem: j.event.ClientRequestToken + " has the client secret that AWSCURRENT has: nothing would be rotated; take AWSPENDING off it and rotate again"}
+	}
 	return Change{
 		SecretID: j.secret.id, Version: j.event.ClientRequestToken,
 		Current: current.Secret(), Pending: pending.Secret(),

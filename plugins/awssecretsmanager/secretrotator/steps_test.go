@@ -190,6 +190,12 @@ func TestByHand(t *testing.T) {
 	if version := w.aws.Version(secretName, awsfake.Pending); version != "" {
 		t.Errorf("%s is still staged AWSPENDING", version)
 	}
+	if _, err := r.RunStep(t.Context(), secretrotator.StepFinish, secretName, versions[0]); err != nil {
+		t.Errorf("finishSecret again: %v", err)
+	}
+	if _, err := r.RunStep(t.Context(), secretrotator.StepFinish, secretName, ""); !errors.Is(err, smartcred.ErrNotFound) || !strings.Contains(err.Error(), "after finishSecret there is none") {
+		t.Errorf("finishSecret again, of no version: %v", err)
+	}
 	again, err := r.Rotate(t.Context(), w.arn)
 	if err != nil || again == versions[0] || w.aws.Version(secretName, awsfake.Previous) != versions[0] {
 		t.Errorf("rotated to %s: %v", again, err)
@@ -305,6 +311,7 @@ func TestValuesThatCantBeRotated(t *testing.T) {
 		{"no member", "client_secret", `{"other": "x"}`, `"client_secret"`},
 		{"no string", "client_secret", `{"client_secret": 1}`, `"client_secret"`},
 		{"empty", "client_secret", `{"client_secret": ""}`, `"client_secret"`},
+		{"a newline", "", "\n", "is empty"},
 		{"twice", "client_secret", `{"client_secret": "a", "client_secret": "b"}`, "twice"},
 	}
 	for _, test := range tests {
@@ -329,6 +336,35 @@ func TestValuesThatCantBeRotated(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Who stages the value that is there already would have nothing rotated, with all
+// steps done.
+func TestSameSecretIsNoRotation(t *testing.T) {
+	w := newWorld(t, "", firstValue)
+	service := newHookService(t, w.ehr)
+	r := w.rotator(w.hook(service, nil))
+	version := w.aws.StageSecret(secretName, firstValue+"\n", awsfake.Pending)
+	_, err := r.Rotate(t.Context(), secretName)
+	if !errors.Is(err, smartcred.ErrInvalidConfig) || !strings.Contains(err.Error(), version+" has the client secret that AWSCURRENT has") {
+		t.Error(err)
+	}
+	if service.requests() != 0 || w.aws.Version(secretName, awsfake.Pending) != version {
+		t.Error("it went on")
+	}
+}
+
+// A value that was typed ends in a newline, which is no part of the secret.
+func TestTypedValue(t *testing.T) {
+	w := newWorld(t, "", firstValue+"\n")
+	service := newHookService(t, w.ehr)
+	r := w.rotator(w.hook(service, &secretrotator.HookOptions{SendCurrent: true}))
+	if _, err := r.Rotate(t.Context(), secretName); err != nil {
+		t.Fatal(err)
+	}
+	if got := service.last["current_client_secret"]; got != firstValue {
+		t.Errorf("the hook was sent %q as the current secret", got)
+	}
 }
 
 func TestOtherMembersAreKept(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/smartcred/smartcred"
+	"github.com/smartcred/smartcred/internal/awsclient"
 	"github.com/smartcred/smartcred/internal/strictjson"
 	"github.com/smartcred/smartcred/secretsource"
 )
@@ -26,6 +27,9 @@ type Value struct {
 
 // readValue checks what Secrets Manager keeps. No error quotes it.
 func readValue(text, version, field string) (Value, error) {
+	if field == "" {
+		text = awsclient.SecretText(text) // as consumers read it
+	}
 	v := Value{whole: secretsource.New([]byte(text), version), field: field}
 	if field == "" {
 		if text == "" {
